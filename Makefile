@@ -1,0 +1,47 @@
+# Every target sets up what it needs in .venv, from constraints.txt; a second call finds it done.
+#   make quickstart [MINUTES=30]   train the demonstration model and write its report
+#   make test | check              tests | format, lint, types, import layers
+#   make bench [RUN=runs/...]      measurements; make faults: planted faults that a test must catch
+SHELL := /bin/bash
+PYTHON ?= python3
+RUN ?= runs/quickstart
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Threads that wait without spinning: one other busy process would otherwise cost most of the speed.
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: quickstart test check bench faults
+
+quickstart: $(VENV)/.ready-run
+	$(BIN)/calotype quickstart $(if $(MINUTES),--minutes $(MINUTES))
+
+test: $(VENV)/.ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.ready-bench
+	set -e; for script in $(filter-out %/faults.py %/own_concept.py,$(wildcard benchmarks/*.py)); do \
+		echo "== $$script"; $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/own_concept.py $(RUN)
+
+faults: $(VENV)/.ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
+
+# venv writes its pip last, so an interrupted set-up is made again.
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready-run: EXTRAS := demo,text
+$(VENV)/.ready-dev: EXTRAS := demo,text,eval,dev
+$(VENV)/.ready-bench: EXTRAS := demo,text,eval,bench
+$(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing calotype[$(EXTRAS)] into $(VENV), about a minute the first time" >&2
+	$(INSTALL) -e '.[$(EXTRAS)]'
+	@touch $@

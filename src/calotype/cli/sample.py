@@ -1,0 +1,139 @@
+"""`calotype sample`: new pictures from a model, each a PNG that carries its prompt, seed and settings."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from calotype.cli import options, output
+from calotype.core.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from calotype.pipeline import Pipeline
+
+_FILM_FRAMES = 40
+_STRIP_FRAMES = 8
+
+
+def sample(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, a bundle folder or a name from 'models'.")],
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to draw, each in quotes.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", metavar="C", help="A class of a class model; may be repeated.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option("--negative", metavar="P", help="What to steer away from.")] = None,
+    num_images: Annotated[int, typer.Option("-n", "--num-images", min=1, help="Pictures of each prompt.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the first picture.")] = 0,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the sampler.")] = 20,
+    sampler: Annotated[str, typer.Option("--sampler", help="dpm++2m, ddim, ddpm or heun.")] = "dpm++2m",
+    guidance: Annotated[float, typer.Option("--guidance", help="How closely to follow the prompt; 1 is off.")] = 3.0,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the pictures.")] = Path("samples"),
+    device: options.Device = "auto",
+    film: Annotated[bool, typer.Option("--film", help="Also a GIF and a strip of each picture's making.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Draw pictures. The same seed and settings draw the same picture, alone or among others."""
+    if not math.isfinite(guidance):
+        raise UserError(f"--guidance {guidance} is not a number", "3 is a good one; 1 turns guidance off")
+    options.checked_folder(out)
+    import calotype
+
+    pipeline = calotype.load(model, device=device)
+    request: dict[str, Any] = {
+        "prompts": prompts or None,
+        "labels": labels or None,
+        "negative": negative,
+        "num_images": num_images,
+        "seed": seed,
+        "num_steps": steps,
+        "guidance_scale": guidance,
+        "sampler": sampler,
+    }
+    started = time.monotonic()
+    pictures = pipeline.sample(**request)
+    seconds = time.monotonic() - started
+    saved = _save_pictures(pictures, out)
+    grid = _save_grid(pictures, out, request) if len(pictures) > 1 else None
+    films = _save_films(pipeline, request, saved, out) if film else []
+    output.say(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} in {seconds:.1f} s")
+    values = {"model": model, "pictures": saved, "grid": grid, "films": films, "seconds": round(seconds, 3)}
+    paths = [entry["path"] for entry in saved] + [grid] * (grid is not None)
+    paths += [path for entry in films for path in entry.values()]
+    output.result(values, paths, as_json=as_json)
+
+
+def _save_pictures(pictures: list[Image], out: Path) -> list[dict[str, Any]]:
+    """Each picture as a PNG named after its words and seed; never over an existing file."""
+    from calotype.images.grid import save_png
+
+    saved = []
+    for picture in pictures:
+        settings = dict(picture.info.get("calotype", {}))
+        words = settings.get("prompt") or settings.get("label") or "picture"
+        path = _claim(out, f"{_slug(str(words))}-{settings.get('seed', 0)}", [".png"])[0]
+        save_png(picture, path, settings)
+        saved.append({"path": str(path), **settings})
+    return saved
+
+
+def _save_grid(pictures: list[Image], out: Path, request: dict[str, Any]) -> str:
+    """All pictures on one sheet: a row for each prompt when there are several, under their words."""
+    from calotype.images.grid import plot_images, save_png
+
+    asked = request["prompts"] or request["labels"]
+    per_prompt = request["num_images"]
+    columns = per_prompt if asked and len(asked) > 1 and per_prompt > 1 else None
+    captions = [word for word in asked for _ in range(per_prompt)] if asked else None
+    path = _claim(out, "grid", [".png"])[0]
+    save_png(plot_images(pictures, columns=columns, captions=captions), path, request)
+    return str(path)
+
+
+def _save_films(
+    pipeline: Pipeline, request: dict[str, Any], saved: list[dict[str, Any]], out: Path
+) -> list[dict[str, str]]:
+    """A GIF and a strip of each picture on its way from noise: about forty frames, the last one among them."""
+    from calotype.images.grid import film_strip, save_gif, save_png
+
+    every = -(-request["num_steps"] // _FILM_FRAMES)
+    shown: list[list[Image]] = []
+    pending = None
+    for count, frame in enumerate(pipeline.stream(**request)):
+        pending = frame
+        if count % every == 0:
+            shown.append(frame.images())
+            pending = None
+    if pending is not None:
+        shown.append(pending.images())
+    films = []
+    for place, entry in enumerate(saved):
+        frames = [images[place] for images in shown]
+        gif, strip = _claim(out, Path(entry["path"]).stem, [".gif", "-strip.png"])
+        save_gif(frames, gif)
+        stride = -(-len(frames) // _STRIP_FRAMES)
+        save_png(film_strip(frames[::-1][::stride][::-1]), strip, None)
+        films.append({"gif": str(gif), "strip": str(strip)})
+    return films
+
+
+def _slug(words: str) -> str:
+    """Words as part of a file name: letters of any script, digits and dashes, at most 60."""
+    return re.sub(r"[^\w]+", "-", words.lower()).strip("-_")[:60].strip("-") or "picture"
+
+
+def _claim(out: Path, base: str, endings: list[str]) -> list[Path]:
+    """Paths out/base+ending, counted up until none of them exists."""
+    name, count = base, 1
+    while any((out / f"{name}{ending}").exists() for ending in endings):
+        count += 1
+        name = f"{base}-{count}"
+    return [out / f"{name}{ending}" for ending in endings]

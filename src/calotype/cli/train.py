@@ -1,0 +1,81 @@
+"""`calotype train`: from pictures to a model and its report; the same command goes on with a run that stopped."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from calotype.cli import options, output
+from calotype.cli.progress import open_reporter
+from calotype.core.errors import UserError
+from calotype.core.files import read_lines
+
+
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder of pictures, a .tar or .zip, or 'openmoji'.")],
+    recipe: Annotated[str, typer.Option("--recipe", help="calotype, ddpm-64 or text-128.")] = "calotype",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run's folder (default: runs/ and the data's name).")
+    ] = None,
+    size: Annotated[int | None, typer.Option("--size", min=1, help="Side of the pictures in pixels.")] = None,
+    minutes: options.Minutes = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Denoiser steps, instead of --minutes.")] = None,
+    from_model: Annotated[str | None, typer.Option("--from", metavar="MODEL", help="Fine-tune this model.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of data order, noise and weights.")] = 0,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Train a model on your pictures, and write its report.
+
+    The same command continues a run that stopped; a larger --minutes or --steps trains a finished one on.
+    """
+    if minutes is not None and steps is not None:
+        raise UserError("--minutes and --steps both given", "give one: a time, or a number of denoiser steps")
+    train_and_show(
+        data,
+        recipe=recipe,
+        out=options.checked_folder(out),
+        size=size,
+        minutes=options.checked_minutes(minutes),
+        steps=steps,
+        from_model=from_model,
+        overrides=overrides or [],
+        seed=seed,
+        device=device,
+        as_json=as_json,
+    )
+
+
+def train_and_show(data: str, *, as_json: bool, example: str = "PROMPT", **settings: Any) -> None:
+    """Train with progress on stderr, then say where the results are and how to go on."""
+    with open_reporter() as reporter:
+        from calotype.inspection.training import train as run_training
+
+        run = run_training(data, **settings, reporter=reporter)
+    folder = Path(run.folder)
+    report = folder / "report.html"
+    output.say(f"look at {report}")
+    output.say(f"go on:  calotype sample {shlex.quote(str(folder))} {shlex.quote(example)}")
+    values = {
+        "run": str(folder),
+        "report": str(report),
+        "model": str(folder / "model"),
+        "samples": sorted(str(path) for path in (folder / "samples").glob("*.png")),
+        "metrics": _latest_metrics(folder),
+    }
+    output.result(values, [str(report)], as_json=as_json)
+
+
+def _latest_metrics(folder: Path) -> dict[str, dict[str, Any]]:
+    """The last value of every metric, a stage at a time."""
+    latest: dict[str, dict[str, Any]] = {}
+    for record in read_lines(folder / "metrics.jsonl"):
+        values = latest.setdefault(str(record.get("stage", "run")), {})
+        values.update({key: value for key, value in record.items() if key not in ("stage", "time")})
+    return latest

@@ -1,0 +1,1 @@
+"""What every room stands on: shared types, counter-based randomness, strict configs, atomic files, errors."""

@@ -1,0 +1,71 @@
+"""Strict configs: frozen, typed, an unknown key is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from calotype.core.errors import UserError, nearest
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, no extra keys, values checked when assigned a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], where: str = "config") -> Self:
+        """Validate plain values; `where` names their source in the one-line error."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UserError(f"{where}: {_first_problem(cls, error)}") from None
+
+    def with_overrides(self, assignments: list[str]) -> Self:
+        """A copy with `a.b=value` assignments (YAML values) applied, as `--set` gives them."""
+        values = self.model_dump(mode="json")
+        for assignment in assignments:
+            path, equals, text = assignment.partition("=")
+            if not equals:
+                raise UserError(f"--set {assignment}: no '=' in it", "write --set section.key=value")
+            _assign(values, path.strip(), yaml.safe_load(text))
+        return self.parse(values, where="--set")
+
+
+def _assign(values: dict[str, Any], path: str, value: Any) -> None:
+    known, here = path.split("."), values
+    for depth, key in enumerate(known):
+        if not isinstance(here, dict) or key not in here:
+            names = [".".join([*known[:depth], name]) for name in (here if isinstance(here, dict) else {})]
+            raise UserError(f"--set {path}: unknown key '{path}'", nearest(path, _leaves(values)) if names else "")
+        if depth == len(known) - 1:
+            here[key] = value
+        else:
+            here = here[key]
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of all settings, so that a misspelt one can be compared with them."""
+    names: list[str] = []
+    for key, value in values.items():
+        names += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return names
+
+
+def _first_problem(cls: type[BaseModel], error: ValidationError) -> str:
+    problem = error.errors()[0]
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _leaves(_field_tree(cls))
+        return f"unknown key '{path}': {nearest(path, known)}"
+    return f"{path or cls.__name__}: {problem['msg']} (got {problem.get('input')!r})"
+
+
+def _field_tree(cls: type[BaseModel]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, field in cls.model_fields.items():
+        inner = field.annotation
+        tree[name] = _field_tree(inner) if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    return tree

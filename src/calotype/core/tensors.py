@@ -1,0 +1,41 @@
+"""Tensors on disk: safetensors only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from calotype.core.errors import CorruptFileError, UserError
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write `tensors` to `path`. Serialised by safetensors, written by Python: a full disk is an ordinary OSError."""
+    path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Read what `save_tensors` wrote; a missing or broken file is a CorruptFileError."""
+    try:
+        return load_file(path, device=str(device))
+    except FileNotFoundError:
+        raise CorruptFileError(f"{path} is missing") from None
+    except (SafetensorError, OSError) as error:
+        raise CorruptFileError(f"{path} cannot be read as safetensors ({error})", "it was truncated or altered") from None
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """'auto' is CUDA, then Apple's MPS, then the CPU; anything else is taken at its word and checked."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(f"device '{name}' is not available here", "choose auto, cpu, cuda or mps") from None
+    return device

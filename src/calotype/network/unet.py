@@ -1,0 +1,103 @@
+"""The attention U-Net: noise level and condition in every block (Ronneberger et al. 2015; Ho et al. 2020)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from calotype.core.config import Config
+from calotype.network.conditioning import Condition, ConditionEmbedding
+from calotype.nn import DownBlock, ResidualBlock, SpatialAttention, UpBlock, sinusoidal_embedding
+from calotype.nn.layers import group_norm, zeroed
+
+
+class UNetConfig(Config):
+    """Shape of a U-Net. `channels` has one width a level; each level halves the resolution of the one before."""
+
+    in_channels: int = 4
+    channels: tuple[int, ...] = (64, 128)
+    blocks_per_level: int = 1
+    attention: tuple[bool, ...] = (False, True)
+    head_channels: int = 32
+    emb_channels: int = 256
+    dropout: float = 0.0
+    num_classes: int = 0
+    text_dim: int = 0
+    text_tokens: bool = False
+
+
+class UNet(nn.Module):
+    """(x_t (b, c, h, w), time (b,), cond) -> prediction (b, c, h, w); h and w divisible by 2^(levels - 1)."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, emb = config.channels, config.emb_channels
+        options = {
+            "context_channels": config.text_dim if config.text_tokens else None,
+            "head_channels": config.head_channels,
+            "dropout": config.dropout,
+        }
+        self.time_mlp = nn.Sequential(nn.Linear(widths[0], emb), nn.SiLU(), nn.Linear(emb, emb))
+        self.condition = ConditionEmbedding(emb, num_classes=config.num_classes, text_dim=config.text_dim)
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.down, skips = nn.ModuleList(), [widths[0]]
+        for i, width in enumerate(widths):
+            last = i == len(widths) - 1
+            below = widths[max(i - 1, 0)]
+            attention = config.attention[i]
+            self.down.append(
+                DownBlock(
+                    below, width, config.blocks_per_level, emb, downsample=not last, attention=attention, **options
+                )
+            )
+            skips += [width] * (config.blocks_per_level + (not last))
+        self.middle_in = ResidualBlock(widths[-1], widths[-1], emb, config.dropout)
+        self.middle_attention = SpatialAttention(widths[-1], config.head_channels)
+        self.middle_out = ResidualBlock(widths[-1], widths[-1], emb, config.dropout)
+        self.up = nn.ModuleList()
+        for i in reversed(range(len(widths))):
+            taken = [skips.pop() for _ in range(config.blocks_per_level + 1)]
+            above = widths[min(i + 1, len(widths) - 1)]
+            self.up.append(
+                UpBlock(above, widths[i], taken, emb, upsample=i > 0, attention=config.attention[i], **options)
+            )
+        self.norm_out = group_norm(widths[0])
+        self.conv_out = zeroed(nn.Conv2d(widths[0], config.in_channels, 3, padding=1))
+
+    def forward(self, x_t: Tensor, time: Tensor, cond: Condition | None = None) -> Tensor:
+        cond = Condition.nothing(len(x_t), x_t.device) if cond is None else cond
+        emb = self.time_mlp(sinusoidal_embedding(time, self.config.channels[0])) + self.condition(cond)
+        context = self.condition.context(cond) if self.config.text_tokens else None
+        x = self.conv_in(x_t)
+        skips = [x]
+        for down in self.down:
+            x, left = down(x, emb, context)
+            skips += left
+        x = self.middle_out(self.middle_attention(self.middle_in(x, emb)), emb)
+        for up in self.up:
+            x = up(x, skips, emb, context)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+def get_network(
+    latent_image_size: int = 16, block_depth: int = 3, emb_size: int = 512, latent_channels: int = 4
+) -> UNet:
+    """The U-Net of the walkthrough, 128-256-512 channels: `emb_size` is the dimension of its pooled text vector."""
+    if latent_image_size % 4:
+        raise ValueError(f"latent_image_size must be divisible by 4, got {latent_image_size}")
+    return UNet(
+        UNetConfig(
+            in_channels=latent_channels,
+            channels=(128, 256, 512),
+            blocks_per_level=block_depth,
+            attention=(False, True, True),
+            text_dim=emb_size,
+        )
+    )
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(parameter.numel() for parameter in module.parameters())
+

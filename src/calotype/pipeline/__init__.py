@@ -1,0 +1,8 @@
+"""The public door: load a model, sample it; train one."""
+
+from calotype.pipeline.bundle import list_models, load
+from calotype.pipeline.pipeline import Frame, Pipeline
+from calotype.pipeline.run import Run
+from calotype.pipeline.stages import train
+
+__all__ = ["Frame", "Pipeline", "Run", "list_models", "load", "train"]

@@ -1,0 +1,137 @@
+"""A bundle: a folder that describes itself. safetensors and JSON only; sampling it needs no flags."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calotype.core.errors import CorruptFileError, UserError, nearest
+from calotype.core.files import MANIFEST, read_json, verify_folder, write_folder, write_json, write_text
+from calotype.core.progress import Silent
+from calotype.core.tensors import choose_device, load_tensors, save_tensors
+from calotype.images.dataset import load_prepared
+from calotype.latents import Codec, ConvVAE, LatentStatistics
+from calotype.network.denoiser import NetworkDenoiser
+from calotype.network.unet import UNet
+from calotype.pipeline.card import model_card
+from calotype.pipeline.conditions import prepare_conditions
+from calotype.pipeline.pipeline import Pipeline
+from calotype.pipeline.run import Run, stage_weights
+from calotype.recipes import Recipe
+
+FORMAT_VERSION = 1
+
+
+def save_bundle(model: Pipeline, folder: Path, samples: Any = None) -> None:
+    """Write `folder` whole: model.json, denoiser.safetensors, vae.safetensors, README.md and samples.png if given."""
+
+    def fill(aside: Path) -> None:
+        save_tensors(aside / "denoiser.safetensors", model.denoiser.network.state_dict())
+        save_tensors(aside / "vae.safetensors", model.codec.vae.state_dict())
+        description = {
+            "format_version": FORMAT_VERSION,
+            "recipe": model.recipe.model_dump(mode="json"),
+            "process": model.process.config(),
+            "image_size": model.size,
+            "classes": model.classes,
+            "latents": model.codec.statistics.model_dump(),
+            "facts": model.facts,
+        }
+        write_json(aside / "model.json", description)
+        write_text(aside / "README.md", model_card(model))
+        if samples is not None:
+            samples.save(aside / "samples.png")
+
+    write_folder(folder, fill)
+
+
+def load_bundle(folder: Path, device: torch.device) -> Pipeline:
+    """Read and verify a bundle. A newer format, a missing key or an altered file is one clear line."""
+    if (folder / MANIFEST).exists():
+        verify_folder(folder)
+    description = read_json(folder / "model.json")
+    version = description.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(f"{folder} has format {version}, this calotype reads {FORMAT_VERSION}", "update calotype")
+    try:
+        recipe = Recipe.parse(description["recipe"], str(folder / "model.json"))
+        statistics = LatentStatistics.parse(description["latents"], str(folder / "model.json"))
+        codec = Codec(ConvVAE(recipe.vae.network), statistics, int(description["image_size"]))
+        network = UNet(recipe.network)
+        codec.vae.load_state_dict(load_tensors(folder / "vae.safetensors"))
+        network.load_state_dict(load_tensors(folder / "denoiser.safetensors"))
+        classes, facts = list(description["classes"]), dict(description["facts"])
+    except (KeyError, RuntimeError) as error:
+        raise CorruptFileError(f"{folder} is not a whole bundle ({str(error).splitlines()[0]})") from None
+    return assemble(recipe, codec, network, classes, facts, device)
+
+
+def assemble(
+    recipe: Recipe, codec: Codec, network: UNet, classes: list[str], facts: dict[str, Any], device: torch.device
+) -> Pipeline:
+    """The parts as one model, on `device`, frozen."""
+    network = network.to(device).eval().requires_grad_(False)
+    denoiser = NetworkDenoiser(network, recipe.process.build(), recipe.loss.parameterization)
+    return Pipeline(recipe, codec.to(device), denoiser, classes, facts, device)
+
+
+def load(model: str | Path, device: str = "auto") -> Pipeline:
+    """A model by shipped name, run folder or bundle folder. Raises UserError where there is none."""
+    path, chosen = Path(model).expanduser(), choose_device(device)
+    if (path / "model.json").is_file():
+        return load_bundle(path, chosen)
+    if (path / "model" / "model.json").is_file():
+        return load_bundle(path / "model", chosen)
+    if (path / "config.yaml").is_file():
+        return model_of_run(Run(path), chosen)
+    shipped = {entry["name"]: entry["path"] for entry in list_models() if entry["kind"] == "shipped"}
+    if str(model) in shipped:
+        return load_bundle(Path(shipped[str(model)]), chosen)
+    known = [entry["name"] for entry in list_models()]
+    raise UserError(
+        f"no model '{model}'", nearest(str(model), known) if known else "train one first: calotype train YOUR_FOLDER"
+    )
+
+
+def model_of_run(run: Run, device: torch.device) -> Pipeline:
+    """The model of a run that has not finished, from its newest checkpoints."""
+    pictures = load_prepared(run.data)
+    if pictures is None or not (run.latents / MANIFEST).exists():
+        raise UserError(f"{run.path} has no model yet: its first stage is not done", "give the same train command again")
+    conditions = prepare_conditions(run, run.recipe, pictures, Silent())
+    recipe = conditions.fill(run.recipe)
+    vae, network = ConvVAE(recipe.vae.network), UNet(recipe.network)
+    vae.load_state_dict(stage_weights(run.vae))
+    network.load_state_dict(stage_weights(run.denoiser))
+    statistics = LatentStatistics.parse(read_json(run.latents / "statistics.json"))
+    return assemble(recipe, Codec(vae, statistics, recipe.size), network, conditions.classes, conditions.facts, device)
+
+
+def list_models(runs: Path = Path("runs")) -> list[dict[str, Any]]:
+    """Shipped models, then the finished runs in `runs`: name, kind, path, size in bytes, pixels, licence, ..."""
+    shipped = Path(str(resources.files("calotype"))) / "models"
+    folders = [("shipped", path.parent.name, path.parent) for path in sorted(shipped.glob("*/model.json"))]
+    folders += [("run", str(path.parent.parent), path.parent) for path in sorted(runs.glob("*/model/model.json"))]
+    return [_entry(kind, name, folder) for kind, name, folder in folders]
+
+
+def _entry(kind: str, name: str, folder: Path) -> dict[str, Any]:
+    try:
+        description = json.loads((folder / "model.json").read_text())
+    except ValueError:
+        description = {}
+    facts = description.get("facts", {})
+    return {
+        "name": name,
+        "kind": kind,
+        "path": str(folder),
+        "bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        "pixels": description.get("image_size"),
+        "takes": "prompts" if facts.get("captioned") else "classes" if description.get("classes") else "nothing",
+        "data": facts.get("data", {}).get("source"),
+        "licence": facts.get("data", {}).get("licence"),
+    }

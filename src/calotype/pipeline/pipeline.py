@@ -1,0 +1,264 @@
+"""A model ready to draw: codec, denoiser, text encoder and defaults in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from calotype.core.errors import UserError, nearest
+from calotype.core.random import seeded_noise
+from calotype.core.types import TextEmbedding, TextEncoder
+from calotype.images.decode import to_uint8
+from calotype.latents import Codec, decode_latents
+from calotype.network.conditioning import Condition
+from calotype.network.denoiser import NetworkDenoiser
+from calotype.network.guidance import guided
+from calotype.process import Process
+from calotype.recipes import Recipe
+from calotype.sampling import get_sampler, sample_frames, timestep_grid
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+BATCH = 64  # pictures sampled at once: memory stays bounded whatever the user asks for
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One visited level of a sampling in progress: x_t and the model's present guess x0_hat, (b, c, h, w) each."""
+
+    step: int
+    t: float
+    x_t: Tensor
+    x0_hat: Tensor
+    codec: Codec = field(repr=False)
+
+    def images(self) -> list[Image.Image]:
+        """The guess as pictures."""
+        return to_pil(decode_latents(self.codec, self.x0_hat))
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request in full: one row a picture."""
+
+    condition: Condition
+    negative: Condition | None
+    seeds: Tensor
+    settings: list[dict[str, Any]]
+    num_steps: int
+    guidance_scale: float
+    sampler: str
+
+
+@dataclass
+class Pipeline:
+    """What `calotype.load` returns. `facts` says how and on what it was trained; `examples` are prompts to try."""
+
+    recipe: Recipe
+    codec: Codec
+    denoiser: NetworkDenoiser
+    classes: list[str]
+    facts: dict[str, Any]
+    device: torch.device
+
+    @property
+    def size(self) -> int:
+        """Side of a picture in pixels."""
+        return self.codec.image_size
+
+    @property
+    def process(self) -> Process:
+        """The noise process that the denoiser was trained with."""
+        return self.denoiser.process
+
+    @property
+    def captioned(self) -> bool:
+        """Whether the model takes prompts."""
+        return bool(self.denoiser.network.config.text_dim)
+
+    @property
+    def examples(self) -> list[str]:
+        """Captions to try, of the kind it was trained on."""
+        return list(self.facts.get("examples", []))
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """The encoder that the captions of its training went through, loaded when first needed."""
+        from calotype.text import load_text_encoder
+
+        encoder = load_text_encoder(self.recipe.text_encoder)
+        expected = self.facts.get("text_encoder", {}).get("sha256")
+        if expected and encoder.fingerprint != expected:
+            raise UserError(
+                f"text encoder {encoder.id} is not the one of the training (sha256 {encoder.fingerprint[:12]}, "
+                f"expected {expected[:12]})",
+                "install the version that the model card names",
+            )
+        return encoder
+
+    def sample(
+        self,
+        prompts: str | Sequence[str] | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        negative: str | None = None,
+        num_images: int = 1,
+        seed: int = 0,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        sampler: str | None = None,
+    ) -> list[Image.Image]:
+        """Pictures for each prompt or label (or unconditional ones), `num_images` of each.
+
+        Picture k of the call is drawn from seed + k: alone or in a batch it is the same picture. Each carries its
+        prompt, seed and settings in `image.info`. Raises UserError where the model cannot do what is asked.
+        """
+        order = self._order(prompts, labels, negative, num_images, seed, num_steps, guidance_scale, sampler)
+        images = to_pil(self._draw(order))
+        for image, settings in zip(images, order.settings, strict=True):
+            image.info["calotype"] = settings
+        return images
+
+    def sample_tensor(
+        self,
+        prompts: str | Sequence[str] | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        negative: str | None = None,
+        num_images: int = 1,
+        seed: int = 0,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        sampler: str | None = None,
+    ) -> Tensor:
+        """As `sample`, but (n, 3, H, W) float in [-1, 1] on the CPU."""
+        return self._draw(
+            self._order(prompts, labels, negative, num_images, seed, num_steps, guidance_scale, sampler)
+        )
+
+    def stream(
+        self,
+        prompts: str | Sequence[str] | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        negative: str | None = None,
+        num_images: int = 1,
+        seed: int = 0,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        sampler: str | None = None,
+    ) -> Iterator[Frame]:
+        """As `sample`, level by level: the last frame's `images()` are the pictures. One batch of at most 64."""
+        order = self._order(prompts, labels, negative, num_images, seed, num_steps, guidance_scale, sampler)
+        if len(order.seeds) > BATCH:
+            raise UserError(f"{len(order.seeds)} pictures are too many to stream at once", f"ask for {BATCH} or fewer")
+        return self._frames(order)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """images (b, 3, H, W) in [-1, 1] -> x0 (b, c, h, w)."""
+        return self.codec.encode(images)
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """x0 (b, c, h, w) -> images (b, 3, H, W) in [-1, 1]."""
+        return decode_latents(self.codec, x0)
+
+    def _draw(self, order: Order) -> Tensor:
+        drawn = []
+        for rows in torch.arange(len(order.seeds)).split(BATCH):
+            part = Order(
+                order.condition[rows],
+                None if order.negative is None else order.negative[rows],
+                order.seeds[rows],
+                [],
+                order.num_steps,
+                order.guidance_scale,
+                order.sampler,
+            )
+            *_, last = self._frames(part)
+            drawn.append(decode_latents(self.codec, last.x0_hat).cpu())
+        return torch.cat(drawn)
+
+    def _frames(self, order: Order) -> Iterator[Frame]:
+        sampler, process, shape = get_sampler(order.sampler), self.process, self.codec.latent_shape
+        grid = timestep_grid(process, num_steps=order.num_steps, kind=sampler.grid)
+        null_cond = order.negative if order.negative is not None else order.condition.dropped()
+        denoiser = guided(self.denoiser, scale=order.guidance_scale, null_cond=null_cond.to(self.device))
+
+        def noise(i: int, x_t: Tensor) -> Tensor:
+            return seeded_noise(order.seeds, i + 1, shape).to(x_t)
+
+        x_t = process.prior((len(order.seeds), *shape), seeded_noise(order.seeds, 0, shape)).to(self.device)
+        cond = order.condition.to(self.device)
+        for frame in sample_frames(denoiser, process, x_t, grid, step=sampler.step, cond=cond, noise=noise):
+            if frame.x0_hat is not None:
+                landed = frame.step == order.num_steps
+                yield Frame(frame.step, float(frame.t), frame.x_t, frame.x_t if landed else frame.x0_hat, self.codec)
+
+    def _order(
+        self,
+        prompts: str | Sequence[str] | None,
+        labels: Sequence[str] | None,
+        negative: str | None,
+        num_images: int,
+        seed: int,
+        num_steps: int | None,
+        guidance_scale: float | None,
+        sampler: str | None,
+    ) -> Order:
+        defaults = self.recipe.sampling
+        num_steps = defaults.num_steps if num_steps is None else num_steps
+        guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        sampler = get_sampler(sampler or defaults.sampler).name
+        if num_images < 1 or num_steps < 1:
+            raise UserError(f"{num_images} pictures in {num_steps} steps", "both must be at least 1")
+        wanted = [prompts] if isinstance(prompts, str) else list(prompts or [])
+        condition, words = self._condition(wanted, list(labels or []))
+        repeat = torch.arange(len(condition)).repeat_interleave(num_images)
+        refused = None
+        if negative is not None:
+            if not self.captioned:
+                raise UserError("this model takes no negative prompt", "it was trained without captions")
+            refused = Condition(torch.zeros(1, dtype=torch.bool), text=self._embed([negative]))
+            refused = Condition.cat([refused])[torch.zeros(len(repeat), dtype=torch.long)]
+        seeds = torch.arange(seed, seed + len(repeat))
+        common = {"sampler": sampler, "num_steps": num_steps, "guidance_scale": guidance_scale, "negative": negative}
+        settings = [
+            {"prompt": words[row], "seed": s, **common, "model": self.facts.get("name", "")}
+            for row, s in zip(repeat.tolist(), seeds.tolist(), strict=True)
+        ]
+        return Order(condition[repeat], refused, seeds, settings, num_steps, guidance_scale, sampler)
+
+    def _condition(self, prompts: list[str], labels: list[str]) -> tuple[Condition, list[str | None]]:
+        """One row a prompt or label, with the words that go into the picture's metadata."""
+        if prompts and labels:
+            raise UserError("both prompts and labels were given", "give one of them")
+        if prompts:
+            if not self.captioned:
+                how = f"choose --label from {', '.join(self.classes)}" if self.classes else "leave the prompt out"
+                raise UserError("this model takes no prompt: it was trained without captions", how)
+            return Condition(torch.zeros(len(prompts), dtype=torch.bool), text=self._embed(prompts)), list(prompts)
+        if labels:
+            if not self.classes:
+                raise UserError("this model knows no classes", "leave the label out")
+            for label in labels:
+                if label not in self.classes:
+                    raise UserError(f"unknown class '{label}'", nearest(label, self.classes))
+            rows = torch.tensor([self.classes.index(label) for label in labels])
+            return Condition(torch.zeros(len(rows), dtype=torch.bool), label=rows), list(labels)
+        return Condition.nothing(1), [None]
+
+    def _embed(self, prompts: list[str]) -> TextEmbedding:
+        return self.text_encoder.encode(prompts)
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """images (n, 3, H, W) in [-1, 1] -> pictures."""
+    from PIL import Image
+
+    return [Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in to_uint8(images.cpu())]

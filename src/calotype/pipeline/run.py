@@ -1,0 +1,157 @@
+"""A run folder: where everything of one training lies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from torch import Tensor
+
+from calotype.core.errors import CorruptFileError, UserError
+from calotype.core.files import read_json, write_json, write_text
+from calotype.core.progress import Silent
+from calotype.core.tensors import load_tensors
+from calotype.recipes import Recipe
+from calotype.training.checkpoint import newest_checkpoint
+
+if TYPE_CHECKING:
+    from calotype.pipeline.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths of a run folder and the small files in it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def vae(self) -> Path:
+        return self.path / "vae"
+
+    @property
+    def latents(self) -> Path:
+        return self.path / "latents"
+
+    @property
+    def captions(self) -> Path:
+        return self.path / "captions"
+
+    @property
+    def denoiser(self) -> Path:
+        return self.path / "denoiser"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that the run was started with."""
+        return Recipe.parse(self.read_config()["recipe"], str(self.config))
+
+    def read_config(self) -> dict[str, Any]:
+        """config.yaml as plain values."""
+        try:
+            values = yaml.safe_load(self.config.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError):
+            values = None
+        if not isinstance(values, dict) or "recipe" not in values:
+            raise CorruptFileError(f"{self.config} is not a run's config", "restore it or choose another --out")
+        return values
+
+    def write_config(self, values: dict[str, Any]) -> None:
+        """Fix the run's settings: the first call writes them, a later one with other values is refused."""
+        if not self.config.exists():
+            write_text(self.config, yaml.safe_dump(values, sort_keys=False))
+            return
+        differing = _differences(self.read_config(), values)
+        if differing:
+            name, old, new = differing[0]
+            raise UserError(
+                f"{self.path} was started with {name} = {old}, not {new}",
+                "choose another --out, or give the settings it was started with",
+            )
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of the run, as it goes into the bundle."""
+        path = self.path / "facts.json"
+        return dict(read_json(path)) if path.exists() else {}
+
+    def write_facts(self, facts: dict[str, Any]) -> None:
+        """Replace facts.json."""
+        write_json(self.path / "facts.json", facts)
+
+    def load(self, device: str = "auto") -> Pipeline:
+        """The run's model."""
+        from calotype.pipeline.bundle import load
+
+        return load(self.path, device)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes off this run. The lock dies with its process, however that ends."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{self.path} is being trained by another process", "wait for it or stop it") from None
+            self._clear_leftovers()
+            yield
+
+    def _clear_leftovers(self) -> None:
+        """Remove what a killed process had half written aside."""
+        for folder in (self.path, self.data, self.vae, self.denoiser, self.samples):
+            for left in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
+                shutil.rmtree(left) if left.is_dir() else os.unlink(left)
+
+
+def stage_weights(folder: Path) -> dict[str, Tensor]:
+    """Averaged weights of the newest whole checkpoint of a stage."""
+    checkpoint = newest_checkpoint(folder, Silent())
+    if checkpoint is None:
+        raise UserError(f"{folder.parent} has no model yet", "give the same train command again to continue it")
+    return load_tensors(checkpoint / "ema.safetensors")
+
+
+def spent_on(stage_folder: Path) -> float:
+    """Seconds that a stage has taken so far, over all its processes."""
+    checkpoint = newest_checkpoint(stage_folder, Silent())
+    return 0.0 if checkpoint is None else float(read_json(checkpoint / "state.json")["spent"])
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """Settings that differ, as (dotted name, old, new)."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted({*old, *new}):
+            found += _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+        return found
+    return [] if old == new else [(name, old, new)]

@@ -1,0 +1,288 @@
+"""The whole path: pictures -> VAE -> latents -> denoiser -> bundle. Each stage is done, or continued, or skipped."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+
+import torch
+from torch import nn
+
+from calotype.core.errors import UserError
+from calotype.core.progress import Reporter, Silent
+from calotype.core.tensors import choose_device
+from calotype.images.dataset import PictureSet, load_prepared, prepare
+from calotype.images.decode import to_float
+from calotype.images.sizing import natural_size
+from calotype.images.source import open_source
+from calotype.latents import Codec, ConvVAE, LatentSet, encode_pictures
+from calotype.network.denoiser import NetworkDenoiser
+from calotype.network.unet import UNet, count_parameters
+from calotype.pipeline import previews
+from calotype.pipeline.bundle import assemble, load, save_bundle
+from calotype.pipeline.conditions import Conditions, prepare_conditions
+from calotype.pipeline.pipeline import Pipeline
+from calotype.pipeline.run import Run, spent_on
+from calotype.recipes import Recipe, get_recipe
+from calotype.training.journal import Budget, Journal
+from calotype.training.loop import LoopConfig, StageRun, train_stage
+from calotype.training.metrics import Metrics, last_measures
+from calotype.training.objectives import DenoiserObjective, Objective, VAEObjective
+
+DEFAULT_MINUTES = 30.0
+FINISH_SECONDS = 12.0  # kept back from a timed run for the bundle, the last samples and the report
+
+
+def train(
+    data: str | Path,
+    *,
+    recipe: str = "calotype",
+    out: str | Path | None = None,
+    size: int | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    from_model: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Run:
+    """Train a latent diffusion model on `data`, or continue the run in `out`; returns the finished run.
+
+    `minutes` is the length of the whole run (default 30), `steps` that of the denoiser's training instead. The same
+    call continues a stopped run, to the bit; a larger budget trains on. Raises UserError for wrong input.
+    """
+    started = time.monotonic()
+    if minutes is not None and steps is not None:
+        raise UserError("both --minutes and --steps were given", "give one of them")
+    for name, value in (("--minutes", minutes), ("--steps", steps)):
+        if value is not None and not 0 < value < 10_000_000:
+            raise UserError(f"{name} {value:g} is not a length of training", "give a number above 0")
+    budget = Budget(steps=steps) if steps is not None else Budget(minutes=minutes or DEFAULT_MINUTES)
+    run = Run(Path(out) if out is not None else Path("runs") / (Path(data).stem or "run"))
+    try:
+        asked = _settings(run, data, recipe, size, seed, overrides, from_model)
+        with run.locked():
+            run.write_config({"data": str(data), "from": from_model and str(from_model), "recipe": asked.model_dump(mode="json")})
+            stages = Stages(run, asked, budget, choose_device(device), reporter or Silent(), started)
+            stages.run_all(data, from_model)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"the disk is full ({error.filename or run.path})",
+                "free some space and give the same command again: the last checkpoint is whole",
+            ) from None
+        raise
+    return run
+
+
+def _settings(
+    run: Run,
+    data: str | Path,
+    recipe: str,
+    size: int | None,
+    seed: int,
+    overrides: Sequence[str],
+    from_model: str | Path | None,
+) -> Recipe:
+    """The recipe in full: named, sized for the data, overridden."""
+    if size is None and run.config.exists():
+        size = run.recipe.size
+    if size is None:
+        size = natural_size(data)
+    asked = get_recipe(recipe, size).with_overrides([f"seed={seed}", *overrides])
+    if from_model is not None:
+        model = load(from_model, "cpu")
+        asked = asked.model_copy(update={"vae": asked.vae.model_copy(update={"network": model.recipe.vae.network})})
+    f = asked.vae.network.downsampling
+    levels = 2 ** (len(asked.network.channels) - 1)
+    if asked.size % (f * levels):
+        raise UserError(f"pictures of {asked.size} pixels do not fit this recipe", f"choose a multiple of {f * levels}")
+    return asked
+
+
+@dataclass
+class Stages:
+    """One run on its way. Methods are called in the order in which they stand."""
+
+    run: Run
+    recipe: Recipe
+    budget: Budget
+    device: torch.device
+    reporter: Reporter
+    started: float
+    trained_for: float = field(default=0.0, init=False)
+
+    def run_all(self, data: str | Path, from_model: str | Path | None) -> None:
+        """Every stage in turn."""
+        pictures = self.pictures(data)
+        conditions = prepare_conditions(self.run, self.recipe, pictures, self.reporter)
+        self.recipe = conditions.fill(self.recipe)
+        self.journal = Journal(self.run.path / "journal.jsonl")
+        self.journal.request(self.budget)
+        start = load(from_model, "cpu") if from_model is not None else None
+        vae = self.vae(pictures, start)
+        latents = self.latents(pictures, vae)
+        codec = Codec(vae, latents.statistics, self.recipe.size).to(self.device)
+        network = self.denoiser(pictures, conditions, latents, codec, start)
+        self.finish(conditions, codec, network)
+
+    def pictures(self, data: str | Path) -> PictureSet:
+        """Decode the data once into the run, unless that was done before."""
+        pictures = load_prepared(self.run.data)
+        if pictures is None:
+            self.reporter.stage("pictures", str(data))
+            pictures = prepare(open_source(data, size=self.recipe.size), self.recipe.size, self.run.data, self.reporter)
+        held_out = len(pictures.held_out_ids)
+        self.reporter.say(f"{len(pictures):,} pictures of {pictures.size} px, {held_out} of them held out")
+        return pictures
+
+    def vae(self, pictures: PictureSet, start: Pipeline | None) -> ConvVAE:
+        """Train the VAE and freeze it."""
+        recipe = self.recipe
+        torch.manual_seed(recipe.seed)
+        vae = ConvVAE(recipe.vae.network).to(self.device)
+        if start is not None:
+            vae.load_state_dict(start.codec.vae.state_dict())
+        if not self.journal.segments("vae"):
+            if start is not None:
+                self.journal.add("segment", stage="vae", start=0, end=0)
+            elif self.budget.minutes is None:
+                self.journal.add("segment", stage="vae", start=0, end=recipe.vae.steps)
+            else:
+                seconds = recipe.vae.share * max(60 * self.budget.minutes - self._overhead() - FINISH_SECONDS, 1.0)
+                self.journal.add("segment", stage="vae", start=0, seconds=round(seconds, 1))
+        objective = VAEObjective(
+            vae,
+            recipe.vae.loss,
+            lambda ids: to_float(pictures.pixels[ids]),
+            pictures.train_ids,
+            pictures.held_out_ids,
+            recipe.seed,
+            self.device,
+        )
+        shown = previews.shown_ids(pictures)
+
+        def preview(step: int, network: nn.Module) -> None:
+            assert isinstance(network, ConvVAE)
+            previews.reconstructions(network, pictures, shown, self.run.samples / f"vae-{step:08d}.png")
+
+        self.reporter.stage("vae", f"{count_parameters(vae):,} parameters")
+        trained = self._train(objective, recipe.vae.training, self.run.vae, preview)
+        assert isinstance(trained, ConvVAE)
+        return trained.eval().requires_grad_(False)
+
+    def latents(self, pictures: PictureSet, vae: ConvVAE) -> LatentSet:
+        """Encode every picture once; measure mean and std over the training part."""
+        if (self.run.latents / "manifest.json").exists():
+            return LatentSet.load(self.run.latents)
+        self.reporter.stage("latents", f"{len(pictures):,} pictures")
+        latents = encode_pictures(
+            vae,
+            lambda ids: to_float(pictures.pixels[ids]),
+            len(pictures),
+            pictures.train_ids,
+            mirrored=self.recipe.loss.flip,
+            progress=self.reporter.update,
+        )
+        latents.save(self.run.latents)
+        return latents
+
+    def denoiser(
+        self,
+        pictures: PictureSet,
+        conditions: Conditions,
+        latents: LatentSet,
+        codec: Codec,
+        start: Pipeline | None,
+    ) -> UNet:
+        """Train the denoiser over all the segments asked for."""
+        recipe, conditions = self.recipe, conditions.to(self.device)
+        torch.manual_seed(recipe.seed + 1)
+        network = UNet(recipe.network).to(self.device)
+        if conditions.unique is not None:
+            network.condition.fit_text(conditions.training_text(pictures).to(self.device))
+        if start is not None:
+            if start.recipe.network != recipe.network:
+                raise UserError("the model given with --from has another network or other classes than this run's")
+            network.load_state_dict(start.denoiser.network.state_dict())
+        objective = DenoiserObjective(
+            NetworkDenoiser(network, recipe.process.build(), recipe.loss.parameterization),
+            recipe.loss,
+            latents,
+            conditions.batch,
+            pictures.train_ids,
+            pictures.held_out_ids,
+            recipe.seed,
+            self.device,
+        )
+
+        def preview(step: int, averaged: nn.Module) -> None:
+            assert isinstance(averaged, UNet)
+            model = assemble(recipe, codec, averaged, conditions.classes, conditions.facts, self.device)
+            previews.samples(model, self.run.samples / f"denoiser-{step:08d}.png", limit=16)
+
+        self.reporter.stage("denoiser", f"{count_parameters(network):,} parameters")
+        planned, requests = len(self.journal.segments("denoiser")), self.journal.requests()
+        for number in range(planned, len(requests)):
+            if number > 0:  # a segment starts where the one before it ended, so that one must be done
+                self._train(objective, recipe.training, self.run.denoiser, preview)
+            self._plan_denoiser(requests, number)
+        averaged = self._train(objective, recipe.training, self.run.denoiser, preview)
+        assert isinstance(averaged, UNet)
+        return averaged
+
+    def _plan_denoiser(self, requests: list[Budget], number: int) -> None:
+        """Write the segment of request `number` into the journal."""
+        request, before = requests[number], requests[number - 1] if number else None
+        start = (self.journal.segments("denoiser")[-1].end or 0) if before else 0
+        if request.steps is not None:
+            self.journal.add("segment", stage="denoiser", start=start, end=request.steps)
+            return
+        assert request.minutes is not None
+        if before is not None and before.minutes is not None:
+            seconds = 60 * (request.minutes - before.minutes)
+        else:
+            seconds = 60 * request.minutes - self._overhead() - spent_on(self.run.vae) - FINISH_SECONDS
+        self.journal.add("segment", stage="denoiser", start=start, seconds=round(max(seconds, 1.0), 1))
+
+    def finish(self, conditions: Conditions, codec: Codec, network: UNet) -> None:
+        """Write the bundle and the last sheet of samples, unless this very state was written before."""
+        run, recipe = self.run, self.recipe
+        steps = {stage: self.journal.segments(stage)[-1].end for stage in ("vae", "denoiser")}
+        facts = {
+            **conditions.facts,
+            "name": run.path.name,
+            "vae_parameters": count_parameters(codec.vae),
+            "denoiser_parameters": count_parameters(network),
+            "vae_steps": steps["vae"],
+            "denoiser_steps": steps["denoiser"],
+            "measured": last_measures(run.metrics),
+            "versions": {"calotype": version("calotype"), "torch": torch.__version__, "python": python_version()},
+        }
+        if run.facts() == facts and (run.model / "manifest.json").exists():
+            self.reporter.say("this run is finished; a larger --minutes or --steps trains on")
+            return
+        self.reporter.stage("samples")
+        model = assemble(recipe, codec, network, conditions.classes, facts, self.device)
+        sheet = previews.samples(model, run.samples / "final.png", limit=32)
+        save_bundle(model, run.model, sheet)
+        run.write_facts(facts)
+
+    def _train(self, objective: Objective, config: LoopConfig, folder: Path, preview: previews.Preview) -> nn.Module:
+        entered = time.monotonic()
+        metrics = Metrics(self.run.metrics, objective.stage)
+        stage = StageRun(folder, self.journal, metrics, self.recipe.seed, self.reporter, preview)
+        try:
+            return train_stage(objective, config, stage)
+        finally:
+            self.trained_for += time.monotonic() - entered
+
+    def _overhead(self) -> float:
+        """Seconds of this process that no training stage has used."""
+        return time.monotonic() - self.started - self.trained_for

@@ -1,0 +1,16 @@
+"""The default recipe: every choice from measurement (docs/log.md has the figures)."""
+
+from calotype.network.unet import UNetConfig
+from calotype.recipes.recipe import Recipe, VAESection
+from calotype.training.loop import LoopConfig
+from calotype.training.optimizers import OptimizerConfig
+
+
+def calotype(size: int) -> Recipe:
+    """VAE of factor 8 to 4 channels, U-Net of two levels, v-prediction on a cosine schedule."""
+    return Recipe(
+        name="calotype",
+        size=size,
+        vae=VAESection(training=LoopConfig(batch_size=16, ema_halflife=3_000, optimizer=OptimizerConfig(name="adamw"))),
+        network=UNetConfig(),
+    )

@@ -1,0 +1,57 @@
+"""Optimisers and the learning-rate curve."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import nn, optim
+
+from calotype.core.config import Config
+from calotype.training.journal import Segment
+
+
+class OptimizerConfig(Config):
+    """AdamW (Loshchilov & Hutter 2019) or Muon on matrices and AdamW on the rest.
+
+    The learning rate warms up over `warmup` steps, stays, and decays linearly to zero over the last `decay_share` of
+    the steps: nothing before the decay depends on the length of the run, so the length may be decided on the way.
+    """
+
+    name: Literal["adamw", "muon"] = "adamw"
+    lr: float = Field(2e-3, gt=0)
+    muon_lr: float = Field(0.02, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup: int = Field(100, ge=1)
+    decay_share: float = Field(0.4, gt=0, le=0.5)
+    clip_norm: float = Field(1.0, gt=0)
+
+
+def build_optimizers(network: nn.Module, config: OptimizerConfig) -> list[optim.Optimizer]:
+    """The optimisers that share the network's parameters between them; each group remembers its peak rate."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    optimizer = optim.AdamW(
+        parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused
+    )
+    for group in optimizer.param_groups:
+        group["peak_lr"] = group["lr"]
+    return [optimizer]
+
+
+def lr_factor(step: int, segment: Segment, config: OptimizerConfig) -> float:
+    """The share of the peak rate at `step`: warm-up, plateau, linear decay to zero at the segment's end."""
+    warm = min(1.0, (step - segment.start + 1) / config.warmup)
+    if segment.end is None:
+        return warm
+    decay_steps = max(1.0, config.decay_share * (segment.end - segment.start))
+    return warm * min(1.0, (segment.end - step) / decay_steps)
+
+
+def set_lr(optimizers: list[optim.Optimizer], factor: float) -> float:
+    """Scale every group's peak rate; returns the first group's rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+    return float(optimizers[0].param_groups[0]["lr"])
