@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from calotype.core.errors import UserError
 from calotype.core.types import TextEmbedding
 from calotype.latents.vae import ConvVAE, VAEConfig
 from calotype.network import Condition, NetworkDenoiser, guided
@@ -48,19 +49,26 @@ PEAKS = ("nothing", "ours", "unet2d", "sampling")
 def main() -> int:
     options = _options()
     torch.set_num_threads(options.threads)
-    if options.peak:
-        print(json.dumps(_peak(options)))
-        return 0
-    report = {
+    try:
+        print(json.dumps(_peak(options) if options.peak else measure(options), indent=2))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything, as plain values."""
+    # Before the rest, while this process is small: a child's peak counts from its parent's size.
+    peaks = _peaks(options)
+    return {
         "torch": torch.__version__,
         "threads": options.threads,
         "networks": {"ours": _facts(_ours(options)), "unet2d": _facts(_theirs())},
         "training": _training(options),
         "sampling": _sampling(options),
-        "peak_memory_mb": _peaks(options),
+        "peak_memory_mb": peaks,
     }
-    print(json.dumps(report, indent=2))
-    return 0
 
 
 def _options() -> argparse.Namespace:
@@ -77,8 +85,10 @@ def _ours(options: argparse.Namespace) -> UNet:
 
 
 def _theirs() -> nn.Module:
-    from diffusers import UNet2DModel
-
+    try:
+        from diffusers import UNet2DModel
+    except ImportError:
+        raise UserError("the comparison needs package 'diffusers'", "pip install 'calotype[bench]'") from None
     return UNet2DModel(
         sample_size=LATENT_SHAPE[1],
         in_channels=LATENT_SHAPE[0],
@@ -184,7 +194,12 @@ def _peaks(options: argparse.Namespace) -> dict[str, float]:
     for kind in PEAKS:
         command = [sys.executable, __file__, "--peak", kind, "--threads", str(options.threads)]
         command += [word for assignment in options.set for word in ("--set", assignment)]
-        peaks[kind] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(
+                (done.stderr.strip().splitlines() or [f"measuring {kind} failed"])[-1].removeprefix("error: ")
+            )
+        peaks[kind] = json.loads(done.stdout)
     return peaks
 
 

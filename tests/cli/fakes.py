@@ -36,13 +36,29 @@ class Model:
 
     def stream(self, prompts: list[str] | None = None, **settings: Any) -> Iterator[Frame]:
         count = len(prompts or [None]) * settings["num_images"]
-        for step in range(settings["num_steps"]):
-            yield Frame(step, [Image.new("RGB", (16, 16), (step, 0, place)) for place in range(count)])
+        for step in range(settings["num_steps"] or 20):
+            yield Frame(step, [Image.new("RGB", (16, 16), (step % 256, 0, place)) for place in range(count)])
 
 
 @dataclass
 class Run:
     folder: Path
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "samples"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
 
 
 class Training:

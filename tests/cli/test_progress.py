@@ -20,7 +20,7 @@ def test_clock(seconds: float, shown: str) -> None:
 
 
 def test_plain_lines_come_every_ten_seconds_and_at_the_end() -> None:
-    stream, time = io.StringIO(), iter(range(0, 1000))
+    stream, time = io.StringIO(), iter(range(1000))
     reporter = PlainReporter(stream, now=lambda: float(next(time)))
     reporter.stage("vae", "0.7 M parameters")
     for done in range(1, 26):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from calotype.cli.main import run
+from calotype.core.errors import UserError
 from calotype.images.grid import read_settings
 from tests.cli.fakes import Model, Training
 
@@ -70,12 +71,23 @@ def test_sample_hands_on_every_option(model: Model) -> None:
 def test_sample_without_words_asks_for_nothing(model: Model, here: Path) -> None:
     assert run(["sample", "runs/x"]) == 0
     assert model.requests[0]["prompts"] is None
-    assert model.requests[0]["labels"] is None
+    assert model.requests[0] == {
+        "prompts": None,
+        "labels": None,
+        "negative": None,
+        "num_images": 1,
+        "seed": 0,
+        "num_steps": None,
+        "sampler": None,
+        "guidance_scale": None,
+    }
     assert [path.name for path in (here / "samples").iterdir()] == ["picture-0.png"]
 
 
 def test_pictures_carry_their_settings_and_a_grid_joins_them(model: Model, capsys) -> None:
-    assert run(["sample", "runs/x", "a red cat!", "flag: Åland", "-n", "2", "--seed", "5", "--json"]) == 0
+    assert (
+        run(["sample", "runs/x", "a red cat!", "flag: Åland", "-n", "2", "--seed", "5", "--steps", "6", "--json"]) == 0
+    )
     result = json.loads(capsys.readouterr().out)
     assert [Path(entry["path"]).name for entry in result["pictures"]] == [
         "a-red-cat-5.png",
@@ -87,7 +99,7 @@ def test_pictures_carry_their_settings_and_a_grid_joins_them(model: Model, capsy
         with Image.open(entry["path"]) as picture:
             assert picture.text["prompt"] == entry["prompt"]
             assert picture.getpixel((0, 0)) == (entry["seed"],) * 3
-        assert read_settings(Path(entry["path"]))["num_steps"] == 20
+        assert read_settings(Path(entry["path"]))["num_steps"] == 6
     with Image.open(result["grid"]) as grid:
         assert grid.width > 32
         assert grid.height > 32
@@ -110,7 +122,7 @@ def test_a_prompt_cannot_leave_the_folder(model: Model, here: Path, prompt: str)
     assert len(only.name) < 80
 
 
-@pytest.mark.parametrize("steps", [1, 7, 100])
+@pytest.mark.parametrize("steps", [1, 7, 100, 1000])
 def test_a_film_shows_the_way_to_the_last_frame(model: Model, steps: int, capsys) -> None:
     words = ["--steps", str(steps), "-n", "2", "--film", "--json"]
     assert run(["sample", "runs/x", "a cat", *words]) == 0
@@ -118,11 +130,23 @@ def test_a_film_shows_the_way_to_the_last_frame(model: Model, steps: int, capsys
     assert len(films) == 2
     for film in films:
         with Image.open(film["gif"]) as gif:
-            assert gif.n_frames <= 41
+            assert gif.n_frames <= 81
             gif.seek(gif.n_frames - 1)
-            assert abs(gif.convert("RGB").getpixel((8, 8))[0] - (steps - 1)) <= 2
+            assert abs(gif.convert("RGB").getpixel((8, 8))[0] - (steps - 1) % 256) <= 2
         with Image.open(film["strip"]) as strip:
             assert strip.width >= 16 * min(steps, 4)
+
+
+def test_a_film_that_is_refused_is_refused_before_drawing(
+    model: Model, monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    def refuse(**_: object) -> None:
+        raise UserError("65 pictures are too many", "ask for 64 or fewer")
+
+    monkeypatch.setattr(model, "stream", refuse)
+    assert run(["sample", "runs/x", "a cat", "--film"]) == 2
+    assert model.requests == []
+    assert list(here.iterdir()) == []
 
 
 def test_models_are_listed_in_columns(listed: list, capsys: pytest.CaptureFixture[str]) -> None:

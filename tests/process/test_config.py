@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from tests.process.families import FAMILIES
 
 from calotype.core.errors import UserError
 from calotype.process import Process, process_from_config
+from tests.process.families import FAMILIES
 
 
 @pytest.mark.parametrize("process", FAMILIES.values(), ids=FAMILIES.keys())

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.process.families import FAMILIES
 from torch import Tensor
 
 from calotype.process import Process, RectifiedFlow, VariancePreserving, add_noise, posterior
+from tests.process.families import FAMILIES
 
 ALL = pytest.mark.parametrize("process", FAMILIES.values(), ids=FAMILIES.keys())
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.process.families import FAMILIES
 
 from calotype.core.errors import UserError
 from calotype.process import RectifiedFlow, VarianceExploding, VariancePreserving, check_prior
+from tests.process.families import FAMILIES
 
 
 @pytest.mark.parametrize("name", ["linear", "scaled-linear", "cosine", "linear-zero-terminal", "angle"])

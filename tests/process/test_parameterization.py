@@ -4,7 +4,6 @@ from typing import get_args
 
 import pytest
 import torch
-from tests.process.families import FAMILIES
 
 from calotype.core.errors import UserError
 from calotype.process import (
@@ -18,6 +17,7 @@ from calotype.process import (
     target,
     x0_from_prediction,
 )
+from tests.process.families import FAMILIES
 
 ALL = pytest.mark.parametrize("process", FAMILIES.values(), ids=FAMILIES.keys())
 NAMES: tuple[Parameterization, ...] = get_args(Parameterization)

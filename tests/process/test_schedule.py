@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from tests.process.families import FAMILIES
 
 from calotype.core.errors import UserError
 from calotype.process import Process, VariancePreserving
+from tests.process.families import FAMILIES
 
 ALL = pytest.mark.parametrize("process", FAMILIES.values(), ids=FAMILIES.keys())
 
@@ -71,7 +71,9 @@ def test_halfway_between_two_entries_log_snr_is_halfway() -> None:
 
 @ALL
 def test_log_snr_falls_continuously_from_infinity(process: Process) -> None:
-    t = torch.cat([torch.zeros(1), torch.logspace(-6, 0, 200), torch.linspace(0, 1, 2000)[1:-1], torch.ones(1)]).double()
+    t = torch.cat(
+        [torch.zeros(1), torch.logspace(-6, 0, 200), torch.linspace(0, 1, 2000)[1:-1], torch.ones(1)]
+    ).double()
     t = (t * process.t_max).unique()
     log_snr = process.log_snr(t)
     assert log_snr[0] == math.inf

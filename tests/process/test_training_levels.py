@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from tests.process.families import FAMILIES
 
 from calotype.core.errors import UserError
 from calotype.process import Process, RectifiedFlow, VarianceExploding, VariancePreserving, sample_t
+from tests.process.families import FAMILIES
 
 U = (torch.arange(10000) + 0.5) / 10000
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from calotype.core.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from calotype.pipeline import Pipeline
+    from calotype.pipeline import Frame
 
 _FILM_FRAMES = 40
 _STRIP_FRAMES = 8
@@ -33,16 +34,22 @@ def sample(
     negative: Annotated[str | None, typer.Option("--negative", metavar="P", help="What to steer away from.")] = None,
     num_images: Annotated[int, typer.Option("-n", "--num-images", min=1, help="Pictures of each prompt.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the first picture.")] = 0,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the sampler.")] = 20,
-    sampler: Annotated[str, typer.Option("--sampler", help="dpm++2m, ddim, ddpm or heun.")] = "dpm++2m",
-    guidance: Annotated[float, typer.Option("--guidance", help="How closely to follow the prompt; 1 is off.")] = 3.0,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the sampler (20).")] = None,
+    sampler: Annotated[str | None, typer.Option("--sampler", help="ddpm, ddim, heun or dpm++2m (the default).")] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="How closely to follow the words (3); 1 turns it off.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the pictures.")] = Path("samples"),
     device: options.Device = "auto",
     film: Annotated[bool, typer.Option("--film", help="Also a GIF and a strip of each picture's making.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Draw pictures. The same seed and settings draw the same picture, alone or among others."""
-    if not math.isfinite(guidance):
+    """Draw pictures.
+
+    The same seed and settings draw the same picture, alone or among others.
+    What is not given is the model's own choice.
+    """
+    if guidance is not None and not math.isfinite(guidance):
         raise UserError(f"--guidance {guidance} is not a number", "3 is a good one; 1 turns guidance off")
     options.checked_folder(out)
     import calotype
@@ -58,12 +65,13 @@ def sample(
         "guidance_scale": guidance,
         "sampler": sampler,
     }
+    frames = pipeline.stream(**request) if film else None  # what it refuses, it refuses before any drawing
     started = time.monotonic()
     pictures = pipeline.sample(**request)
     seconds = time.monotonic() - started
     saved = _save_pictures(pictures, out)
     grid = _save_grid(pictures, out, request) if len(pictures) > 1 else None
-    films = _save_films(pipeline, request, saved, out) if film else []
+    films = [] if frames is None else _save_films(_thinned(frames), saved, out)
     output.say(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} in {seconds:.1f} s")
     values = {"model": model, "pictures": saved, "grid": grid, "films": films, "seconds": round(seconds, 3)}
     paths = [entry["path"] for entry in saved] + [grid] * (grid is not None)
@@ -98,29 +106,31 @@ def _save_grid(pictures: list[Image], out: Path, request: dict[str, Any]) -> str
     return str(path)
 
 
-def _save_films(
-    pipeline: Pipeline, request: dict[str, Any], saved: list[dict[str, Any]], out: Path
-) -> list[dict[str, str]]:
-    """A GIF and a strip of each picture on its way from noise: about forty frames, the last one among them."""
+def _thinned(frames: Iterator[Frame]) -> list[Frame]:
+    """At most twice `_FILM_FRAMES` of them, evenly spaced, and the last."""
+    kept: list[Frame] = []
+    every, last = 1, None
+    for count, frame in enumerate(frames):
+        last = frame
+        if count % every == 0:
+            kept.append(frame)
+        if len(kept) == 2 * _FILM_FRAMES:
+            kept, every = kept[::2], 2 * every
+    return kept if last is None or kept[-1] is last else [*kept, last]
+
+
+def _save_films(frames: list[Frame], saved: list[dict[str, Any]], out: Path) -> list[dict[str, str]]:
+    """A GIF and a strip of each picture on its way from noise."""
     from calotype.images.grid import film_strip, save_gif, save_png
 
-    every = -(-request["num_steps"] // _FILM_FRAMES)
-    shown: list[list[Image]] = []
-    pending = None
-    for count, frame in enumerate(pipeline.stream(**request)):
-        pending = frame
-        if count % every == 0:
-            shown.append(frame.images())
-            pending = None
-    if pending is not None:
-        shown.append(pending.images())
+    shown = [frame.images() for frame in frames]
     films = []
     for place, entry in enumerate(saved):
-        frames = [images[place] for images in shown]
+        pictures = [images[place] for images in shown]
         gif, strip = _claim(out, Path(entry["path"]).stem, [".gif", "-strip.png"])
-        save_gif(frames, gif)
-        stride = -(-len(frames) // _STRIP_FRAMES)
-        save_png(film_strip(frames[::-1][::stride][::-1]), strip, None)
+        save_gif(pictures, gif)
+        stride = -(-len(pictures) // _STRIP_FRAMES)
+        save_png(film_strip(pictures[::-1][::stride][::-1]), strip, None)
         films.append({"gif": str(gif), "strip": str(strip)})
     return films
 

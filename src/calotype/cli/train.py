@@ -58,24 +58,22 @@ def train_and_show(data: str, *, as_json: bool, example: str = "PROMPT", **setti
         from calotype.inspection.training import train as run_training
 
         run = run_training(data, **settings, reporter=reporter)
-    folder = Path(run.folder)
-    report = folder / "report.html"
-    output.say(f"look at {report}")
-    output.say(f"go on:  calotype sample {shlex.quote(str(folder))} {shlex.quote(example)}")
+    output.say(f"look at {run.report}")
+    output.say(f"go on:  calotype sample {shlex.quote(str(run.folder))} {shlex.quote(example)}")
     values = {
-        "run": str(folder),
-        "report": str(report),
-        "model": str(folder / "model"),
-        "samples": sorted(str(path) for path in (folder / "samples").glob("*.png")),
-        "metrics": _latest_metrics(folder),
+        "run": str(run.folder),
+        "report": str(run.report),
+        "model": str(run.model),
+        "samples": sorted(str(path) for path in run.samples.glob("*.png")),
+        "metrics": _latest_metrics(run.metrics),
     }
-    output.result(values, [str(report)], as_json=as_json)
+    output.result(values, [str(run.report)], as_json=as_json)
 
 
-def _latest_metrics(folder: Path) -> dict[str, dict[str, Any]]:
+def _latest_metrics(path: Path) -> dict[str, dict[str, Any]]:
     """The last value of every metric, a stage at a time."""
     latest: dict[str, dict[str, Any]] = {}
-    for record in read_lines(folder / "metrics.jsonl"):
+    for record in read_lines(path):
         values = latest.setdefault(str(record.get("stage", "run")), {})
         values.update({key: value for key, value in record.items() if key not in ("stage", "time")})
     return latest

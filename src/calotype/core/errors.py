@@ -1,7 +1,7 @@
 """The one exception a user is meant to read."""
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(Exception):

@@ -46,7 +46,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise CorruptFileError(f"{path} is missing") from None
     except (ValueError, UnicodeDecodeError):
-        raise CorruptFileError(f"{path} is not valid JSON", "it was truncated or altered; restore or remove it") from None
+        raise CorruptFileError(
+            f"{path} is not valid JSON", "it was truncated or altered; restore or remove it"
+        ) from None
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
     except FileNotFoundError:
         raise CorruptFileError(f"{path} is missing") from None
     except (SafetensorError, OSError) as error:
-        raise CorruptFileError(f"{path} cannot be read as safetensors ({error})", "it was truncated or altered") from None
+        raise CorruptFileError(f"{path} is not whole ({error})", "it was truncated or altered") from None
 
 
 def choose_device(name: str = "auto") -> torch.device:

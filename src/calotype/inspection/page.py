@@ -148,7 +148,7 @@ def _block(kind: str, parts: Iterable[str], attributes: str = "") -> str:
 
 def number(value: float) -> str:
     """A number as one reads it: 12,345 or 0.0123, three significant digits below a thousand."""
-    if abs(value) >= 1000 or value == int(value):
+    if abs(value) >= 999.5 or value == int(value):
         return f"{value:,.0f}"
     text = f"{value:#.3g}"
     return f"{value:.3g}" if "e" in text else text.rstrip(".")

@@ -67,10 +67,14 @@ def build_report(run: Path, model: Model, pictures: PictureSet, reporter: Report
         reporter.update(done, len(makers), unit="sections/s")
         sections.append(make())
     reporter.update(len(makers), len(makers), unit="sections/s")
-    credit = f" Pictures: {escape(pictures.attribution)}." if pictures.attribution else ""
-    credit += f" Licence of the pictures: {escape(pictures.licence)}." if pictures.licence else ""
-    foot = f"Made by calotype from the run <em>{escape(facts.run_name(run))}</em>.{credit}"
+    foot = f"Made by calotype from the run <em>{escape(facts.run_name(run))}</em>. {escape(_credit(pictures))}"
     return page(Path(facts.run_name(run)).name, _lede(pictures, records), sections, foot)
+
+
+def _credit(pictures: PictureSet) -> str:
+    """Whose the pictures are; the licence is not said twice."""
+    told = "" if pictures.licence in pictures.attribution else f"Licence: {pictures.licence}."
+    return " ".join(part for part in (pictures.attribution and f"{pictures.attribution.rstrip('.')}.", told) if part)
 
 
 def _lede(pictures: PictureSet, records: Records) -> str:

@@ -30,6 +30,8 @@ class Codec(nn.Module):
         self.image_size = image_size
         side = image_size // vae.config.downsampling
         self.latent_shape = (vae.config.latent_channels, side, side)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(statistics.mean).reshape(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(statistics.std).reshape(1, -1, 1, 1), persistent=False)
 

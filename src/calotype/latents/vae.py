@@ -12,13 +12,16 @@ from calotype.nn.layers import group_norm
 
 
 class VAEConfig(Config):
-    """Shape of a ConvVAE. `patch` pixels a side are folded into channels by the stem; each further level halves."""
+    """Shape of a ConvVAE. `patch` pixels a side are folded into channels by the stem; each further level halves.
+
+    Widths and numbers of residual blocks are listed from the finest level to the coarsest.
+    """
 
     latent_channels: int = 4
     patch: int = 4
     channels: tuple[int, ...] = (48, 96)
     encoder_blocks: tuple[int, ...] = (1, 1)
-    decoder_blocks: tuple[int, ...] = (1, 2)
+    decoder_blocks: tuple[int, ...] = (2, 1)
 
     @property
     def downsampling(self) -> int:
@@ -40,14 +43,14 @@ class ConvVAE(nn.Module):
         encoder: list[nn.Module] = [nn.PixelUnshuffle(config.patch), nn.Conv2d(pixels, widths[0], 3, padding=1)]
         for i, width in enumerate(widths):
             if i > 0:
-                encoder.append(nn.Conv2d(widths[i - 1], width, 3, stride=2, padding=1))
+                encoder += [nn.PixelUnshuffle(2), nn.Conv2d(4 * widths[i - 1], width, 1)]
             encoder += [ResidualBlock(width, width) for _ in range(config.encoder_blocks[i])]
         encoder += [group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)]
         decoder: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)]
         for i in reversed(range(len(widths))):
             decoder += [ResidualBlock(widths[i], widths[i]) for _ in range(config.decoder_blocks[i])]
             if i > 0:
-                decoder += [nn.Conv2d(widths[i], 4 * widths[i - 1], 3, padding=1), nn.PixelShuffle(2)]
+                decoder += [nn.Conv2d(widths[i], 4 * widths[i - 1], 1), nn.PixelShuffle(2)]
         decoder += [group_norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], pixels, 3, padding=1)]
         self.encoder = nn.Sequential(*encoder)
         self.decoder = nn.Sequential(*decoder, nn.PixelShuffle(config.patch))

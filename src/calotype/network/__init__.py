@@ -3,5 +3,15 @@
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser
 from calotype.network.guidance import dynamic_thresholding, guided, thresholded
+from calotype.network.unet import UNet, UNetConfig, get_network
 
-__all__ = ["Condition", "NetworkDenoiser", "dynamic_thresholding", "guided", "thresholded"]
+__all__ = [
+    "Condition",
+    "NetworkDenoiser",
+    "UNet",
+    "UNetConfig",
+    "dynamic_thresholding",
+    "get_network",
+    "guided",
+    "thresholded",
+]

@@ -86,6 +86,8 @@ class ConditionEmbedding(nn.Module):
             if text_dim
             else None
         )
+        self.text_mean: Tensor
+        self.text_whitening: Tensor
         if text_dim:
             self.register_buffer("text_mean", torch.zeros(text_dim))
             self.register_buffer("text_whitening", torch.eye(text_dim))
@@ -112,3 +114,19 @@ class ConditionEmbedding(nn.Module):
             return first, torch.ones(len(cond), 1, dtype=torch.bool, device=first.device)
         seen = torch.nn.functional.pad(cond.text.mask & ~cond.null[:, None], (1, 0), value=True)
         return torch.cat([first, cond.text.tokens], dim=1), seen
+
+
+class ConditionMap(nn.Module):
+    """The condition as a picture: embedding (b, emb) -> map (b, channels, size, size), concatenated to x_t.
+
+    The walkthrough's condition map is the same vector at every position. This one is a learned layout: what should
+    stand where, known to the first convolution. On few concepts it is what turns mush into things (docs/log.md).
+    """
+
+    def __init__(self, emb_channels: int, channels: int, size: int) -> None:
+        super().__init__()
+        self.shape = (channels, size, size)
+        self.layout = nn.Linear(emb_channels, channels * size * size)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return self.layout(nn.functional.silu(embedding)).unflatten(1, self.shape)

@@ -1,4 +1,4 @@
-"""The wrapper that turns a network's prediction into D(x_t, t, cond) = x0_hat: the only place network and process meet."""
+"""The wrapper that makes a network D(x_t, t, cond) = x0_hat: the only place where network and process meet."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from calotype.process.forward import broadcast
 class NetworkDenoiser:
     """Dresses `network(x_in, time, cond)` as a denoiser.
 
-    x_in = c_in x_t has about unit variance, time is `process.network_time(t)` (b,) float32: t - 1 for tables, 1000 t for
-    flows, ln(sigma)/4 for variance-exploding. With v on a process that is not of unit variance, the output is scaled by
-    1/c_in, which is EDM's preconditioning: c_skip = 1/(1 + sigma^2), |c_out| = sigma/sqrt(1 + sigma^2) (Karras et al.
-    2022, table 1, sigma_data = 1). `t_max` is the noisiest level the network was trained on; samplers refuse to start
-    above it. Raises UserError for eps where the noisiest level carries no signal.
+    x_in = c_in x_t has about unit variance, time is `process.network_time(t)` (b,) float32: t - 1 for tables, 1000 t
+    for flows, ln(sigma)/4 for variance-exploding. With v on the latter the output is divided by c_in, which is EDM's
+    preconditioning: c_skip = 1/(1 + sigma^2), |c_out| = sigma/sqrt(1 + sigma^2) (Karras et al. 2022, table 1,
+    sigma_data = 1). `t_max` is the noisiest level the network was trained on; samplers refuse to start above it.
+    Raises UserError for eps where the noisiest level carries no signal.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class NetworkDenoiser:
         return x0_from_prediction(self.parameterization, self.process, x_t, t, self.predict(x_t, t, cond))
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
-        """The network's estimate of `process.target(parameterization, ...)`, shaped and typed like x_t: for the loss."""
+        """The network's estimate of `target(parameterization, ...)`, shaped and typed like x_t: for the loss."""
         t = torch.as_tensor(t)
         t = t.expand(len(x_t)) if t.ndim == 0 else t
         scale = broadcast(self.process.input_scale(t), x_t)

@@ -11,7 +11,7 @@ from calotype.core.types import Denoiser
 from calotype.network.conditioning import Condition
 
 
-class guided:  # noqa: N801 - reads as the function it stands for: denoiser = guided(denoiser, scale=3.0)
+class guided:
     """Classifier-free guidance x0_hat = w D(x_t, t, cond) + (1 - w) D(x_t, t, null) (Ho & Salimans 2022).
 
     Both halves go through the network in one batch of 2b. scale 1 is the conditional denoiser itself, in one pass, and
@@ -78,8 +78,8 @@ def _stack(cond: Any, null: Any) -> Any:
 def dynamic_thresholding(x0: Tensor, percentile: float = 99.5, bound: float = 1.0) -> Tensor:
     """Tame the outliers of each sample by itself (Saharia et al. 2022, section 2.3, per sample and with a bound).
 
-    s = max(bound, percentile of |x0| over the sample); x0 is clamped to [-s, s] and multiplied by bound/s. `bound` is that
-    percentile over the training latents (1 for data in [-1, 1]): latents that are not extreme pass unchanged in scale.
+    s = max(bound, percentile of |x0| over the sample); x0 is clamped to [-s, s] and multiplied by bound/s. `bound` is
+    that percentile over the training latents (1 for data in [-1, 1]), so latents that are not extreme keep their scale.
     x0 (b, ...) -> (b, ...).
     """
     if not 0 < percentile <= 100 or not bound > 0:
@@ -89,7 +89,7 @@ def dynamic_thresholding(x0: Tensor, percentile: float = 99.5, bound: float = 1.
     return (rows.clamp(-limit, limit) * (bound / limit)).reshape(x0.shape)
 
 
-class thresholded:  # noqa: N801 - used like a function
+class thresholded:
     """A denoiser whose x0_hat passes through `dynamic_thresholding`."""
 
     def __init__(self, denoiser: Denoiser, percentile: float = 99.5, bound: float = 1.0) -> None:

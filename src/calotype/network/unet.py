@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from calotype.core.config import Config
-from calotype.network.conditioning import Condition, ConditionEmbedding
+from calotype.network.conditioning import Condition, ConditionEmbedding, ConditionMap
 from calotype.nn import DownBlock, ResidualBlock, SpatialAttention, UpBlock, sinusoidal_embedding
 from calotype.nn.layers import group_norm, zeroed
 
 
 class UNetConfig(Config):
-    """Shape of a U-Net. `channels` has one width a level; each level halves the resolution of the one before."""
+    """Shape of a U-Net. `channels` has one width a level; each level halves the resolution of the one before.
+
+    `text_tokens` adds cross-attention to every word; `map_channels` concatenates a map of `map_size` positions a side,
+    made from the condition, to the input.
+    """
 
     in_channels: int = 4
     channels: tuple[int, ...] = (64, 128)
@@ -24,6 +31,8 @@ class UNetConfig(Config):
     num_classes: int = 0
     text_dim: int = 0
     text_tokens: bool = False
+    map_channels: int = 0
+    map_size: int = 8
 
 
 class UNet(nn.Module):
@@ -33,14 +42,15 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         widths, emb = config.channels, config.emb_channels
-        options = {
+        options: dict[str, Any] = {
             "context_channels": config.text_dim if config.text_tokens else None,
             "head_channels": config.head_channels,
             "dropout": config.dropout,
         }
         self.time_mlp = nn.Sequential(nn.Linear(widths[0], emb), nn.SiLU(), nn.Linear(emb, emb))
         self.condition = ConditionEmbedding(emb, num_classes=config.num_classes, text_dim=config.text_dim)
-        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.map = ConditionMap(emb, config.map_channels, config.map_size) if config.map_channels else None
+        self.conv_in = nn.Conv2d(config.in_channels + config.map_channels, widths[0], 3, padding=1)
         self.down, skips = nn.ModuleList(), [widths[0]]
         for i, width in enumerate(widths):
             last = i == len(widths) - 1
@@ -67,9 +77,10 @@ class UNet(nn.Module):
 
     def forward(self, x_t: Tensor, time: Tensor, cond: Condition | None = None) -> Tensor:
         cond = Condition.nothing(len(x_t), x_t.device) if cond is None else cond
-        emb = self.time_mlp(sinusoidal_embedding(time, self.config.channels[0])) + self.condition(cond)
+        asked = self.condition(cond)
+        emb = self.time_mlp(sinusoidal_embedding(time, self.config.channels[0])) + asked
         context = self.condition.context(cond) if self.config.text_tokens else None
-        x = self.conv_in(x_t)
+        x = self.conv_in(x_t if self.map is None else torch.cat([x_t, self.map(asked)], dim=1))
         skips = [x]
         for down in self.down:
             x, left = down(x, emb, context)
@@ -100,4 +111,3 @@ def get_network(
 def count_parameters(module: nn.Module) -> int:
     """Number of trainable values."""
     return sum(parameter.numel() for parameter in module.parameters())
-

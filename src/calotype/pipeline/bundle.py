@@ -30,7 +30,7 @@ def save_bundle(model: Pipeline, folder: Path, samples: Any = None) -> None:
     """Write `folder` whole: model.json, denoiser.safetensors, vae.safetensors, README.md and samples.png if given."""
 
     def fill(aside: Path) -> None:
-        save_tensors(aside / "denoiser.safetensors", model.denoiser.network.state_dict())
+        save_tensors(aside / "denoiser.safetensors", model.network.state_dict())
         save_tensors(aside / "vae.safetensors", model.codec.vae.state_dict())
         description = {
             "format_version": FORMAT_VERSION,
@@ -76,7 +76,7 @@ def assemble(
     """The parts as one model, on `device`, frozen."""
     network = network.to(device).eval().requires_grad_(False)
     denoiser = NetworkDenoiser(network, recipe.process.build(), recipe.loss.parameterization)
-    return Pipeline(recipe, codec.to(device), denoiser, classes, facts, device)
+    return Pipeline(recipe, codec.to(device), network, denoiser, classes, facts, device)
 
 
 def load(model: str | Path, device: str = "auto") -> Pipeline:
@@ -101,7 +101,9 @@ def model_of_run(run: Run, device: torch.device) -> Pipeline:
     """The model of a run that has not finished, from its newest checkpoints."""
     pictures = load_prepared(run.data)
     if pictures is None or not (run.latents / MANIFEST).exists():
-        raise UserError(f"{run.path} has no model yet: its first stage is not done", "give the same train command again")
+        raise UserError(
+            f"{run.folder} has no model yet: its first stage is not done", "give the same train command again"
+        )
     conditions = prepare_conditions(run, run.recipe, pictures, Silent())
     recipe = conditions.fill(run.recipe)
     vae, network = ConvVAE(recipe.vae.network), UNet(recipe.network)

@@ -36,7 +36,11 @@ class Conditions:
 
     def fill(self, recipe: Recipe) -> Recipe:
         """The recipe with the network's inputs as the data has them."""
-        shape = {"num_classes": len(self.classes), "text_dim": 0 if self.unique is None else self.unique.pooled.shape[1]}
+        text_dim = 0 if self.unique is None else self.unique.pooled.shape[1]
+        latent_size = recipe.size // recipe.vae.network.downsampling
+        shape = {"num_classes": len(self.classes), "text_dim": text_dim, "map_size": latent_size}
+        if not text_dim and not self.classes:
+            shape["map_channels"] = 0  # nothing to lay out
         return recipe.model_copy(update={"network": recipe.network.model_copy(update=shape)})
 
     def batch(self, ids: Tensor) -> Condition:
@@ -82,9 +86,7 @@ def prepare_conditions(run: Run, recipe: Recipe, pictures: PictureSet, reporter:
     return Conditions(nothing, None, rows, None, [], facts)
 
 
-def _encode(
-    run: Run, recipe: Recipe, captions: list[str], reporter: Reporter
-) -> tuple[TextEmbedding, dict[str, str]]:
+def _encode(run: Run, recipe: Recipe, captions: list[str], reporter: Reporter) -> tuple[TextEmbedding, dict[str, str]]:
     """Embeddings of the distinct captions, from the run if they are there: encoded once, so that resume is exact."""
     folder = run.captions
     if (folder / MANIFEST).exists():

@@ -18,6 +18,7 @@ from calotype.latents import Codec, decode_latents
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser
 from calotype.network.guidance import guided
+from calotype.network.unet import UNet
 from calotype.process import Process
 from calotype.recipes import Recipe
 from calotype.sampling import get_sampler, sample_frames, timestep_grid
@@ -62,6 +63,7 @@ class Pipeline:
 
     recipe: Recipe
     codec: Codec
+    network: UNet
     denoiser: NetworkDenoiser
     classes: list[str]
     facts: dict[str, Any]
@@ -80,7 +82,7 @@ class Pipeline:
     @property
     def captioned(self) -> bool:
         """Whether the model takes prompts."""
-        return bool(self.denoiser.network.config.text_dim)
+        return bool(self.network.config.text_dim)
 
     @property
     def examples(self) -> list[str]:
@@ -138,9 +140,7 @@ class Pipeline:
         sampler: str | None = None,
     ) -> Tensor:
         """As `sample`, but (n, 3, H, W) float in [-1, 1] on the CPU."""
-        return self._draw(
-            self._order(prompts, labels, negative, num_images, seed, num_steps, guidance_scale, sampler)
-        )
+        return self._draw(self._order(prompts, labels, negative, num_images, seed, num_steps, guidance_scale, sampler))
 
     def stream(
         self,

@@ -26,7 +26,7 @@ SHOWN = 16
 def shown_ids(pictures: PictureSet) -> Tensor:
     """Pictures to reconstruct in previews: held-out ones, or training ones where none are."""
     ids = pictures.held_out_ids if len(pictures.held_out_ids) else pictures.train_ids
-    return ids[:SHOWN]
+    return ids[:: max(1, len(ids) // SHOWN)][:SHOWN]
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def reconstructions(vae: ConvVAE, pictures: PictureSet, ids: Tensor, path: Path)
 
 def samples(model: Pipeline, path: Path, limit: int) -> Image.Image:
     """A sheet of samples, one for each example prompt or class, captioned; the same seeds every time."""
-    settings = {"seed": 0}
+    settings: dict[str, str | int] = {"seed": 0}
     if model.captioned:
         prompts = model.examples[:limit]
         sheet = plot_images(model.sample_tensor(prompts), captions=prompts)

@@ -27,49 +27,49 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """Paths of a run folder and the small files in it."""
+    """Paths in a run folder and the small files in it."""
 
-    path: Path
+    folder: Path
 
     @property
     def config(self) -> Path:
-        return self.path / "config.yaml"
+        return self.folder / "config.yaml"
 
     @property
     def data(self) -> Path:
-        return self.path / "data"
+        return self.folder / "data"
 
     @property
     def vae(self) -> Path:
-        return self.path / "vae"
+        return self.folder / "vae"
 
     @property
     def latents(self) -> Path:
-        return self.path / "latents"
+        return self.folder / "latents"
 
     @property
     def captions(self) -> Path:
-        return self.path / "captions"
+        return self.folder / "captions"
 
     @property
     def denoiser(self) -> Path:
-        return self.path / "denoiser"
+        return self.folder / "denoiser"
 
     @property
     def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.folder / "metrics.jsonl"
 
     @property
     def samples(self) -> Path:
-        return self.path / "samples"
+        return self.folder / "samples"
 
     @property
     def model(self) -> Path:
-        return self.path / "model"
+        return self.folder / "model"
 
     @property
     def report(self) -> Path:
-        return self.path / "report.html"
+        return self.folder / "report.html"
 
     @property
     def recipe(self) -> Recipe:
@@ -95,40 +95,40 @@ class Run:
         if differing:
             name, old, new = differing[0]
             raise UserError(
-                f"{self.path} was started with {name} = {old}, not {new}",
+                f"{self.folder} was started with {name} = {old}, not {new}",
                 "choose another --out, or give the settings it was started with",
             )
 
     def facts(self) -> dict[str, Any]:
         """What is known of the run, as it goes into the bundle."""
-        path = self.path / "facts.json"
+        path = self.folder / "facts.json"
         return dict(read_json(path)) if path.exists() else {}
 
     def write_facts(self, facts: dict[str, Any]) -> None:
         """Replace facts.json."""
-        write_json(self.path / "facts.json", facts)
+        write_json(self.folder / "facts.json", facts)
 
     def load(self, device: str = "auto") -> Pipeline:
         """The run's model."""
         from calotype.pipeline.bundle import load
 
-        return load(self.path, device)
+        return load(self.folder, device)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes off this run. The lock dies with its process, however that ends."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as file:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / ".lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise UserError(f"{self.path} is being trained by another process", "wait for it or stop it") from None
+                raise UserError(f"{self.folder} is in use by another process", "wait for it or stop it") from None
             self._clear_leftovers()
             yield
 
     def _clear_leftovers(self) -> None:
         """Remove what a killed process had half written aside."""
-        for folder in (self.path, self.data, self.vae, self.denoiser, self.samples):
+        for folder in (self.folder, self.data, self.vae, self.denoiser, self.samples):
             for left in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
                 shutil.rmtree(left) if left.is_dir() else os.unlink(left)
 

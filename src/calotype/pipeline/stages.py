@@ -21,7 +21,6 @@ from calotype.images.decode import to_float
 from calotype.images.sizing import natural_size
 from calotype.images.source import open_source
 from calotype.latents import Codec, ConvVAE, LatentSet, encode_pictures
-from calotype.network.denoiser import NetworkDenoiser
 from calotype.network.unet import UNet, count_parameters
 from calotype.pipeline import previews
 from calotype.pipeline.bundle import assemble, load, save_bundle
@@ -68,13 +67,15 @@ def train(
     try:
         asked = _settings(run, data, recipe, size, seed, overrides, from_model)
         with run.locked():
-            run.write_config({"data": str(data), "from": from_model and str(from_model), "recipe": asked.model_dump(mode="json")})
+            run.write_config(
+                {"data": str(data), "from": from_model and str(from_model), "recipe": asked.model_dump(mode="json")}
+            )
             stages = Stages(run, asked, budget, choose_device(device), reporter or Silent(), started)
             stages.run_all(data, from_model)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
-                f"the disk is full ({error.filename or run.path})",
+                f"the disk is full ({error.filename or run.folder})",
                 "free some space and give the same command again: the last checkpoint is whole",
             ) from None
         raise
@@ -123,7 +124,7 @@ class Stages:
         pictures = self.pictures(data)
         conditions = prepare_conditions(self.run, self.recipe, pictures, self.reporter)
         self.recipe = conditions.fill(self.recipe)
-        self.journal = Journal(self.run.path / "journal.jsonl")
+        self.journal = Journal(self.run.folder / "journal.jsonl")
         self.journal.request(self.budget)
         start = load(from_model, "cpu") if from_model is not None else None
         vae = self.vae(pictures, start)
@@ -210,9 +211,10 @@ class Stages:
         if start is not None:
             if start.recipe.network != recipe.network:
                 raise UserError("the model given with --from has another network or other classes than this run's")
-            network.load_state_dict(start.denoiser.network.state_dict())
+            network.load_state_dict(start.network.state_dict())
         objective = DenoiserObjective(
-            NetworkDenoiser(network, recipe.process.build(), recipe.loss.parameterization),
+            network,
+            recipe.process.build(),
             recipe.loss,
             latents,
             conditions.batch,
@@ -257,7 +259,7 @@ class Stages:
         steps = {stage: self.journal.segments(stage)[-1].end for stage in ("vae", "denoiser")}
         facts = {
             **conditions.facts,
-            "name": run.path.name,
+            "name": run.folder.name,
             "vae_parameters": count_parameters(codec.vae),
             "denoiser_parameters": count_parameters(network),
             "vae_steps": steps["vae"],

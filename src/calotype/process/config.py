@@ -36,9 +36,13 @@ def process_from_config(values: dict[str, Any]) -> Process:
     known = [] if factory is RectifiedFlow else list(inspect.signature(factory).parameters)
     for key in values:
         if key not in known:
-            raise UserError(f"process: unknown key '{key}'", nearest(key, known) if known else f"{kind} has no settings")
+            raise UserError(
+                f"process: unknown key '{key}'", nearest(key, known) if known else f"{kind} has no settings"
+            )
     for key, value in values.items():
         wanted = bool if key == "zero_terminal_snr" else (int, float)
         if not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool)):
-            raise UserError(f"process: {key} is {value!r}", "give a number" if wanted is not bool else "give true or false")
+            raise UserError(
+                f"process: {key} is {value!r}", "give a number" if wanted is not bool else "give true or false"
+            )
     return factory(**values)

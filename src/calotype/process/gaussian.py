@@ -105,7 +105,7 @@ def check_prior(process: Any) -> None:
 
 
 class VariancePreserving(Process):
-    """a^2 + b^2 = 1 (Ho et al. 2020; Song et al. 2021). Tables: t = 0, 1 ... T; `.angle()`: t = noise_rate in [0, 1)."""
+    """a^2 + b^2 = 1 (Ho et al. 2020; Song et al. 2021). Tables: t = 0, 1 ... T; `.angle()`: t = noise_rate < 1."""
 
     def __init__(self, schedule: NoiseSchedule | AngleSchedule) -> None:
         self.schedule = schedule
@@ -141,7 +141,11 @@ class VariancePreserving(Process):
 
     @classmethod
     def cosine(
-        cls, num_train_steps: int = 1000, offset: float = 0.008, beta_max: float = 0.999, zero_terminal_snr: bool = False
+        cls,
+        num_train_steps: int = 1000,
+        offset: float = 0.008,
+        beta_max: float = 0.999,
+        zero_terminal_snr: bool = False,
     ) -> VariancePreserving:
         """alpha_bar along a squared cosine (Nichol & Dhariwal 2021)."""
         betas = cosine_betas(num_train_steps, offset, beta_max)
@@ -216,7 +220,7 @@ class RectifiedFlow(Process):
 
 
 class VarianceExploding(Process):
-    """a = 1, b = sigma = t on [0, sigma_max] (Song et al. 2021; Karras et al. 2022). The prior is N(0, sigma_max^2 I)."""
+    """a = 1, b = sigma = t on [0, sigma_max] (Song et al. 2021; Karras et al. 2022); prior N(0, sigma_max^2 I)."""
 
     default_grid = "karras"
 

@@ -17,7 +17,7 @@ Parameterization = Literal["eps", "x0", "v", "flow"]
 
 
 def check_parameterization(parameterization: str, process: Any) -> None:
-    """Refuse an unknown name, and eps where the noisiest level carries no signal: (x_t - b eps)/a is undefined there."""
+    """Refuse an unknown name, and eps where the noisiest level has no signal: (x_t - b eps)/a is undefined there."""
     if parameterization not in get_args(Parameterization):
         known = get_args(Parameterization)
         raise UserError(f"unknown parameterization '{parameterization}'", nearest(parameterization, known))
@@ -38,7 +38,9 @@ def target(parameterization: Parameterization, process: Any, x0: Tensor, eps: Te
     if parameterization == "v":
         a, b = _rates(process, t, x0)
         return a * eps - b * x0
-    raise UserError(f"unknown parameterization '{parameterization}'", nearest(parameterization, get_args(Parameterization)))
+    raise UserError(
+        f"unknown parameterization '{parameterization}'", nearest(parameterization, get_args(Parameterization))
+    )
 
 
 def x0_from_prediction(
@@ -60,7 +62,9 @@ def x0_from_prediction(
         return (a * x_t - b * prediction) / (a * a + b * b)
     if parameterization == "flow":
         return (x_t - b * prediction) / (a + b)
-    raise UserError(f"unknown parameterization '{parameterization}'", nearest(parameterization, get_args(Parameterization)))
+    raise UserError(
+        f"unknown parameterization '{parameterization}'", nearest(parameterization, get_args(Parameterization))
+    )
 
 
 def eps_from_x0(process: Any, x_t: Tensor, t: Tensor, x0_hat: Tensor) -> Tensor:

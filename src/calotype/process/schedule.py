@@ -1,4 +1,4 @@
-"""Noise tables and curves of the variance-preserving family: log_snr as a function of t, and its inverse, in float64."""
+"""Noise tables and curves of the variance-preserving family: log_snr as a function of t and its inverse, float64."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def cosine_betas(num_train_steps: int, offset: float = 0.008, beta_max: float = 
     """1 - beta_t = f(t) / f(t - 1), f(t) = cos^2((t/T + s)/(1 + s) pi/2), capped (Nichol & Dhariwal 2021, eq. 17)."""
     _check_steps(num_train_steps)
     if not (0 <= offset < 1 and 0 < beta_max < 1):
-        raise UserError(f"cosine schedule: offset {offset!r} or beta_max {beta_max!r} out of range", "both lie in (0, 1)")
+        raise UserError(
+            f"cosine schedule: offset {offset!r} or beta_max {beta_max!r} out of range", "both lie in (0, 1)"
+        )
     fraction = torch.arange(num_train_steps + 1, dtype=torch.float64) / num_train_steps
     f = torch.cos((fraction + offset) / (1 + offset) * (math.pi / 2)) ** 2
     return (1 - f[1:] / f[:-1]).clamp(max=beta_max)
@@ -66,7 +68,7 @@ def _check_betas(num_train_steps: int, beta_start: float, beta_end: float) -> No
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """A table over t = 1 ... T (t = 0 is clean): `table[t - 1]` is log_snr = ln(signal_rate / noise_rate), float64 (T,).
+    """A table over t = 1 ... T (t = 0 is clean): table[t - 1] is log_snr = ln(signal_rate / noise_rate), float64 (T,).
 
     Between integers log_snr is linear in t. Where one end is infinite the ratio itself is linear: below t = 1,
     sigma = t * sigma_1; with zero terminal SNR, 1/sigma = (T - t) / sigma_{T-1} above T - 1. So log_snr is continuous

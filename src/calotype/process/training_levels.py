@@ -18,9 +18,10 @@ def sample_t(
 ) -> Tensor:
     """Training levels from uniform draws u (b,) in (0, 1): int64 1 ... T for tables, else float64 in [t_min, t_max].
 
-    uniform: t evenly. logit-normal: t/t_max = sigmoid(loc + scale n) (Esser et al. 2024; 0, 1). log-normal:
-    ln sigma = loc + scale n, sigma = b/a (Karras et al. 2022; -1.2, 1.2), with n = Phi^-1(u), cut to the range.
-    folded-normal: noise_rate = |scale n| (the seed's; 0.3), the part above the noisiest level left out. The default is uniform, and log-normal for variance-exploding processes, whose t is not spread evenly.
+    With n = Phi^-1(u), cut to the range: uniform: t evenly. logit-normal: t/t_max = sigmoid(loc + scale n) (Esser et
+    al. 2024; 0, 1). log-normal: ln sigma = loc + scale n, sigma = b/a (Karras et al. 2022; -1.2, 1.2). folded-normal:
+    noise_rate = |scale n| (the seed's; 0.3), the part above the noisiest level left out. The default is uniform, and
+    log-normal for variance-exploding processes, whose t is not spread evenly.
     """
     if density is None:
         density = "log-normal" if isinstance(process, VarianceExploding) else "uniform"
@@ -28,7 +29,9 @@ def sample_t(
     if density == "uniform":
         share = u
     elif density == "logit-normal":
-        share = torch.sigmoid((0.0 if loc is None else loc) + (1.0 if scale is None else scale) * torch.special.ndtri(u))
+        share = torch.sigmoid(
+            (0.0 if loc is None else loc) + (1.0 if scale is None else scale) * torch.special.ndtri(u)
+        )
     elif density == "log-normal":
         log_sigma = (-1.2 if loc is None else loc) + (1.2 if scale is None else scale) * torch.special.ndtri(u)
         return _settle(process, process.t_from_log_snr(-log_sigma))

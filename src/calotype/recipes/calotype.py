@@ -11,6 +11,11 @@ def calotype(size: int) -> Recipe:
     return Recipe(
         name="calotype",
         size=size,
-        vae=VAESection(training=LoopConfig(batch_size=16, ema_halflife=3_000, optimizer=OptimizerConfig(name="adamw"))),
-        network=UNetConfig(),
+        vae=VAESection(
+            training=LoopConfig(
+                batch_size=16, ema_halflife=1_100, optimizer=OptimizerConfig(name="muon", lr=3e-3, warmup=50)
+            )
+        ),
+        network=UNetConfig(map_channels=8),
+        training=LoopConfig(batch_size=64, optimizer=OptimizerConfig(lr=4e-3)),
     )

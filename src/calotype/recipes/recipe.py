@@ -69,4 +69,3 @@ def get_recipe(name: str, size: int) -> Recipe:
     if name not in recipes:
         raise UserError(f"unknown recipe '{name}'", nearest(name, recipes))
     return recipes[name](size)
-

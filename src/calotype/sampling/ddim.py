@@ -25,8 +25,8 @@ def ddim_step(
 ) -> tuple[Tensor, Any]:
     """x_s = a_s x0_hat + sqrt(b_s^2 - var) eps_hat + sqrt(var) noise, var = eta^2 b_s^2 (1 - e^(-2h)).
 
-    Song et al. 2021 (DDIM), eqs. 12 and 16, for any process. eta = 0 needs no noise (on a rectified flow it is the Euler
-    step); eta = 1 is the posterior q(x_s given x_t, x0_hat) at any stride. Raises ValueError if eta > 0 lacks noise.
+    Song et al. 2021 (DDIM), eqs. 12 and 16, for any process. eta = 0 needs no noise (on a rectified flow it is the
+    Euler step); eta = 1 is the posterior q(x_s given x_t, x0_hat) at any stride. ValueError if eta > 0 lacks noise.
     """
     now, then = from_to(process, t, t_next)
     x0_hat = estimate(denoiser, x_t, t, cond)

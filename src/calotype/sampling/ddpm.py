@@ -25,9 +25,9 @@ def ddpm_step(
 ) -> tuple[Tensor, Any]:
     """A draw from q(x_s given x_t, x0_hat) for any s < t (Ho et al. 2020, eqs. 6-7, 11; any stride).
 
-    mean = a_s x0_hat + (a b_s^2)/(a_s b^2) (x_t - a x0_hat); small variance b_s^2 (1 - e^(-2h)), q's own; the large one,
-    b^2 (1 - e^(-2h)) (1 - a^2/a_s^2 if variance-preserving), is the other choice for p. The landing on t = 0 adds no
-    noise. Raises ValueError without noise elsewhere.
+    mean = a_s x0_hat + (a b_s^2)/(a_s b^2) (x_t - a x0_hat), h = log_snr_s - log_snr_t. The small variance,
+    b_s^2 (1 - e^(-2h)), is q's own; the large one, b^2 (1 - e^(-2h)) (1 - a^2/a_s^2 if variance-preserving), is the
+    other choice for p. The landing on t = 0 adds no noise. Raises ValueError without noise elsewhere.
     """
     now, then = from_to(process, t, t_next)
     x0_hat = estimate(denoiser, x_t, t, cond)

@@ -33,8 +33,8 @@ def dpmpp_2m_step(
 ) -> tuple[Tensor, Past]:
     """x_s = (b_s/b) x_t + a_s (1 - e^(-h)) D, h = log_snr_s - log_snr_t (Lu et al. 2022, algorithm 2).
 
-    D = x0_hat + (x0_hat - x0_hat_before)/(2r), r = h_before/h; on the first step and on the landing at t = 0, where h is
-    infinite, D = x0_hat.
+    D = x0_hat + (x0_hat - x0_hat_before)/(2r), r = h_before/h; on the first step and on the landing at t = 0, where h
+    is infinite, D = x0_hat.
     """
     now, then = from_to(process, t, t_next)
     x0_hat = estimate(denoiser, x_t, t, cond)

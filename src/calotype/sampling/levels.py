@@ -24,7 +24,8 @@ class Level:
 def level(process: Any, t: Tensor | float) -> Level:
     """The rates at scalar t, in double precision."""
     t = torch.as_tensor(t)
-    return Level(float(process.signal_rate(t)), float(process.noise_rate(t)), float(process.log_snr(t)))
+    a, b = float(process.signal_rate(t)), float(process.noise_rate(t))
+    return Level(a, b, math.inf if b == 0 else -math.inf if a == 0 else math.log(a / b))
 
 
 def from_to(process: Any, t: Tensor | float, t_next: Tensor | float) -> tuple[Level, Level]:
@@ -43,13 +44,15 @@ def estimate(denoiser: Denoiser, x_t: Tensor, t: Tensor | float, cond: Any) -> T
 
 def decay(now: Level, then: Level) -> float:
     """e^(-h) with h = log_snr_s - log_snr_t > 0: (a b_s)/(a_s b). 0 on the landing, and from a level without signal."""
-    return math.exp(now.log_snr - then.log_snr)
+    return (now.a * then.b) / (then.a * now.b)
 
 
 def fresh(noise: Tensor | None, like: Tensor) -> Tensor:
     """The noise a stochastic step was given; without it, an error rather than a silent deterministic step."""
     if noise is None:
-        raise ValueError("this step is stochastic: give noise, e.g. sample(..., noise=lambda i, x_t: torch.randn_like(x_t))")
+        raise ValueError(
+            "this step is stochastic: give noise, e.g. sample(..., noise=lambda i, x_t: torch.randn_like(x_t))"
+        )
     if noise.shape != like.shape:
         raise ValueError(f"noise has shape {tuple(noise.shape)}, x_t {tuple(like.shape)}")
     return noise

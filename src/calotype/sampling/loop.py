@@ -31,7 +31,7 @@ class Frame:
 def sample(
     denoiser: Denoiser,
     process: Any,
-    x_T: Tensor,  # noqa: N803 - the paper's letter
+    x_T: Tensor,
     grid: Tensor,
     *,
     step: Step = dpmpp_2m_step,
@@ -59,7 +59,7 @@ def sample(
 def sample_frames(
     denoiser: Denoiser,
     process: Any,
-    x_T: Tensor,  # noqa: N803
+    x_T: Tensor,
     grid: Tensor,
     *,
     step: Step = dpmpp_2m_step,
@@ -118,7 +118,9 @@ def _check_start(denoiser: Any, process: Any, grid: Tensor, from_prior: bool | N
         denoiser = denoiser.denoiser
     trained_on = getattr(denoiser, "process", None)
     if isinstance(trained_on, Process) and isinstance(process, Process) and trained_on != process:
-        raise UserError(f"the denoiser was trained on {trained_on!r}, the sampler steps by {process!r}", "use one process")
+        raise UserError(
+            f"the denoiser was trained on {trained_on!r}, the sampler steps by {process!r}", "use one process"
+        )
     highest = min(float(process.t_max), float(getattr(denoiser, "t_max", process.t_max)))
     if start > highest:
         raise UserError(

@@ -23,7 +23,7 @@ _ORDERS = torch.tensor([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [
 
 def augment(images: Tensor, config: AugmentConfig, seed: int, step: int, ids: Tensor) -> Tensor:
     """images (b, 3, H, W) -> the same, mirrored, shifted (edges repeat) and with channels permuted, as configured."""
-    b, _, h, w = images.shape
+    h, w = images.shape[-2:]
     draws = uniform(seed, "augment", step, ids, (5,))
     if config.flip:
         images = torch.where((draws[:, 0] < 0.5)[:, None, None, None], images.flip(-1), images)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from pydantic import Field
 from torch import nn, optim
 
@@ -24,6 +23,7 @@ from calotype.training.objectives import Objective
 from calotype.training.optimizers import OptimizerConfig, build_optimizers, lr_factor, set_lr
 from calotype.training.signals import StopRequest
 
+FIRST_PREVIEW = 125  # steps; the next ones at 250, 500, 1000, ...
 DECIDE_AT = 0.45  # share of a timed segment after which its number of steps is decided; decay starts later
 
 
@@ -120,14 +120,14 @@ class _Trainer:
         self.run.metrics.add(values)
 
     def keep_books(self, segment: Segment) -> None:
-        """Log, validate, preview and decide the length, each at steps that do not depend on the clock (but the last)."""
+        """Log, validate, preview, at steps that do not depend on the clock; decide the length, which does, once."""
         config, step = self.config, self.step
         self._show(segment)
         if step % config.log_every == 0:
             self.run.metrics.flush(step, lr=self.lr, rate=round(self.rate(), 1))
         if step % config.validate_every == 0:
             self._validate()
-        if step >= 100 and (step & (step - 1)) == 0 or step == 100:
+        if step >= FIRST_PREVIEW and step % FIRST_PREVIEW == 0 and (step // FIRST_PREVIEW).bit_count() == 1:
             self.run.preview(step, self.ema.network)
         if segment.end is None and segment.seconds is not None and self.elapsed() >= DECIDE_AT * segment.seconds:
             seconds_left = max(0.0, segment.seconds - self.elapsed())
@@ -147,9 +147,7 @@ class _Trainer:
         """Write a checkpoint of this instant."""
         if self.saved_step != self.step:
             state = {"spent": round(self.elapsed(), 3), "metrics": self.run.metrics.state()}
-            save_checkpoint(
-                self.run.folder, self.step, self.network, self.ema.network, self.optimizers, state
-            )
+            save_checkpoint(self.run.folder, self.step, self.network, self.ema.network, self.optimizers, state)
             self.saved_step = self.step
         self.saved_at = time.monotonic()
 

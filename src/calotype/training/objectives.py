@@ -16,7 +16,7 @@ from calotype.latents import ConvVAE, LatentSet, kl_divergence, reparameterize
 from calotype.latents.vae import reconstruction_loss
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser
-from calotype.process import Parameterization, add_noise, sample_t, target
+from calotype.process import Parameterization, Process, add_noise, sample_t, target
 from calotype.training.augment import AugmentConfig, augment
 
 
@@ -24,8 +24,12 @@ class Objective(Protocol):
     """One stage of training."""
 
     stage: str
-    network: nn.Module
     num_samples: int
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
+        ...
 
     def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
         """Scalars of one batch of sample indices (b,) in [0, num_samples); 'loss' is minimised, all are logged."""
@@ -103,7 +107,8 @@ class DenoiserObjective:
 
     def __init__(
         self,
-        denoiser: NetworkDenoiser,
+        network: nn.Module,
+        process: Process,
         config: DenoiserLossConfig,
         latents: LatentSet,
         condition: Callable[[Tensor], Condition],
@@ -112,7 +117,8 @@ class DenoiserObjective:
         seed: int,
         device: torch.device,
     ) -> None:
-        self.denoiser, self.network, self.config = denoiser, denoiser.network, config
+        self.network, self.process, self.config = network, process, config
+        self.denoiser = NetworkDenoiser(network, process, config.parameterization)
         self.latents, self.condition = latents.to(device), condition
         self.train_ids, self.seed, self.device = train_ids, seed, device
         self.num_samples = len(train_ids)
@@ -126,7 +132,7 @@ class DenoiserObjective:
         x0 = self.latents.draw(pictures, flipped, normal(self.seed, "posterior", step, ids, shape).to(self.device))
         cond = self.condition(pictures).dropped(draws[:, 1] < self.config.condition_dropout)
         eps = normal(self.seed, "eps", step, ids, shape).to(self.device)
-        process = self.denoiser.process
+        process = self.process
         t = sample_t(process, draws[:, 0])
         prediction = self.denoiser.predict(add_noise(process, x0, t, eps), t, cond)
         wanted = target(self.config.parameterization, process, x0, eps, t)
@@ -135,7 +141,7 @@ class DenoiserObjective:
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
         """x0 error on fixed noise at 8 even levels, held-out and training pictures apart; 1 = predicting the mean."""
-        denoiser = NetworkDenoiser(network, self.denoiser.process, self.config.parameterization)
+        denoiser = NetworkDenoiser(network, self.process, self.config.parameterization)
         errors = {}
         for name, ids in self.fixed.items():
             if len(ids):
@@ -143,7 +149,7 @@ class DenoiserObjective:
         return errors
 
     def _error(self, denoiser: NetworkDenoiser, ids: Tensor) -> float:
-        process, shape = self.denoiser.process, tuple(self.latents.mean.shape[2:])
+        process, shape = self.process, tuple(self.latents.mean.shape[2:])
         levels = (torch.arange(len(ids)) % 8 + 0.5) / 8
         t = sample_t(process, levels.to(self.device))
         x0 = self.latents.standardize(self.latents.mean[0, ids.to(self.device)])

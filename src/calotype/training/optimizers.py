@@ -9,10 +9,11 @@ from torch import nn, optim
 
 from calotype.core.config import Config
 from calotype.training.journal import Segment
+from calotype.training.muon import Muon
 
 
 class OptimizerConfig(Config):
-    """AdamW (Loshchilov & Hutter 2019) or Muon on matrices and AdamW on the rest.
+    """AdamW (Loshchilov & Hutter 2019), or Muon on convolutions (rate `muon_lr`) and AdamW on the rest.
 
     The learning rate warms up over `warmup` steps, stays, and decays linearly to zero over the last `decay_share` of
     the steps: nothing before the decay depends on the length of the run, so the length may be decided on the way.
@@ -31,13 +32,18 @@ class OptimizerConfig(Config):
 def build_optimizers(network: nn.Module, config: OptimizerConfig) -> list[optim.Optimizer]:
     """The optimisers that share the network's parameters between them; each group remembers its peak rate."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    optimizer = optim.AdamW(
-        parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused
-    )
-    for group in optimizer.param_groups:
-        group["peak_lr"] = group["lr"]
-    return [optimizer]
+    convolutions = [p for p in parameters if p.ndim == 4] if config.name == "muon" else []
+    chosen = {id(parameter) for parameter in convolutions}
+    rest = [parameter for parameter in parameters if id(parameter) not in chosen]
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in rest)
+    adamw = optim.AdamW(rest, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+    optimizers: list[optim.Optimizer] = [adamw]
+    if convolutions:
+        optimizers.append(Muon(convolutions, lr=config.muon_lr))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
 
 
 def lr_factor(step: int, segment: Segment, config: OptimizerConfig) -> float:

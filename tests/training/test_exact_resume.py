@@ -1,0 +1,137 @@
+"""A run stopped at any instant ends bit-identical to an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from calotype.core.progress import Silent
+from calotype.core.random import normal
+from calotype.training.checkpoint import newest_checkpoint
+from calotype.training.journal import Journal
+from calotype.training.loop import LoopConfig, StageRun, train_stage
+from calotype.training.metrics import Metrics
+from calotype.training.optimizers import OptimizerConfig
+
+STEPS = 12
+
+
+@pytest.fixture(autouse=True)
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of checkpoints are written here; that they reach the platter is another test's business."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+class Stop(Exception):
+    """A process that ends between two steps without saying goodbye."""
+
+
+class Toy:
+    """A regression with a convolution, so that both optimisers have work; it may die before a given step."""
+
+    stage = "toy"
+    num_samples = 10
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.GroupNorm(1, 3), nn.Flatten(), nn.Linear(12, 1))
+        self.dies_at = dies_at
+
+    def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
+        if step == self.dies_at:
+            raise Stop
+        pictures = normal(1, "pictures", 0, ids, (2, 4, 4)) + 0.1 * normal(1, "noise", step, ids, (2, 4, 4))
+        wanted = normal(1, "targets", 0, ids, (1,))
+        return {"loss": (self.network(pictures) - wanted).square().mean()}
+
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        return {"held_out_error": float(sum(p.abs().sum() for p in network.parameters()))}
+
+
+def run_toy(
+    folder: Path, optimizer: str = "muon", dies_at: int | None = None, ends: tuple[int, ...] = (STEPS,)
+) -> None:
+    """One process: train the stage in `folder` up to its last segment, or die on the way."""
+    config = LoopConfig(
+        batch_size=4,
+        optimizer=OptimizerConfig(name=optimizer, warmup=3),
+        log_every=5,
+        validate_every=4,
+        checkpoint_seconds=0,
+    )
+    journal = Journal(folder / "journal.jsonl")
+    for i, end in enumerate(ends):
+        if i >= len(journal.segments("toy")):
+            journal.add("segment", stage="toy", start=ends[i - 1] if i else 0, end=end)
+    metrics = Metrics(folder / "metrics.jsonl", "toy")
+    stage = StageRun(folder / "toy", journal, metrics, seed=3, reporter=Silent(), preview=lambda step, network: None)
+    train_stage(Toy(dies_at), config, stage)
+
+
+def final_state(folder: Path) -> dict[str, bytes]:
+    """Every byte that must agree: weights, averages, optimiser; metrics without their clock times."""
+    checkpoint = newest_checkpoint(folder / "toy", Silent())
+    assert checkpoint is not None
+    found = {path.name: path.read_bytes() for path in checkpoint.glob("*.safetensors")}
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    records = [{k: v for k, v in json.loads(line).items() if k not in ("time", "rate")} for line in lines]
+    found["metrics"] = json.dumps(records).encode()
+    return found
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_death_before_every_step_changes_nothing(tmp_path: Path, optimizer: str) -> None:
+    run_toy(tmp_path / "whole", optimizer)
+    expected = final_state(tmp_path / "whole")
+    assert set(expected) == {"network.safetensors", "ema.safetensors", "optimizer.safetensors", "metrics"}
+    for step in range(STEPS):
+        folder = tmp_path / f"dies-{step}"
+        with pytest.raises(Stop):
+            run_toy(folder, optimizer, dies_at=step)
+        run_toy(folder, optimizer)
+        assert final_state(folder) == expected, f"differs after a stop before step {step}"
+
+
+def test_dying_at_every_step_of_one_run_changes_nothing(tmp_path: Path) -> None:
+    run_toy(tmp_path / "whole")
+    for step in range(STEPS):
+        with pytest.raises(Stop):
+            run_toy(tmp_path / "often", dies_at=step)
+    run_toy(tmp_path / "often")
+    assert final_state(tmp_path / "often") == final_state(tmp_path / "whole")
+
+
+def test_training_on_is_exact_too(tmp_path: Path) -> None:
+    run_toy(tmp_path / "whole")
+    run_toy(tmp_path / "whole", ends=(STEPS, 20))
+    run_toy(tmp_path / "stopped")
+    with pytest.raises(Stop):
+        run_toy(tmp_path / "stopped", dies_at=16, ends=(STEPS, 20))
+    run_toy(tmp_path / "stopped", ends=(STEPS, 20))
+    assert final_state(tmp_path / "stopped") == final_state(tmp_path / "whole")
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path: Path) -> None:
+    run_toy(tmp_path / "whole")
+    with pytest.raises(Stop):
+        run_toy(tmp_path / "hurt", dies_at=8)
+    newest = newest_checkpoint(tmp_path / "hurt" / "toy", Silent())
+    assert newest is not None and newest.name == "step-00000008"
+    weights = newest / "network.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    said: list[str] = []
+
+    class Loud(Silent):
+        def warn(self, message: str) -> None:
+            said.append(message)
+
+    older = newest_checkpoint(tmp_path / "hurt" / "toy", Loud())
+    assert older is not None and older.name == "step-00000007"
+    assert len(said) == 1 and "step-00000008" in said[0]
+    run_toy(tmp_path / "hurt")
+    assert final_state(tmp_path / "hurt") == final_state(tmp_path / "whole")
