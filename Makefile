@@ -1,7 +1,8 @@
 # Every target sets up what it needs in .venv, from constraints.txt; a second call finds it done.
 #   make quickstart [MINUTES=30]   train the demonstration model and write its report
 #   make test | check              tests | format, lint, types, import layers
-#   make bench [RUN=runs/...]      measurements; make faults: planted faults that a test must catch
+#   make bench [RUN=runs/...]      measurements
+#   make faults                    kill -9 a training ten times; it must end bit-identical
 SHELL := /bin/bash
 PYTHON ?= python3
 RUN ?= runs/quickstart

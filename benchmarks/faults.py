@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -76,8 +75,8 @@ def start(run: Path, options: argparse.Namespace) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "calotype", "train", options.data, "--out", str(run), "--steps", str(options.steps)]
     words += ["--set", f"vae.steps={options.vae_steps}", "--set", "training.checkpoint_seconds=2"]
     words += ["--set", "vae.training.checkpoint_seconds=2"]
-    log = open(run.with_suffix(".log"), "ab")
-    return subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, "OMP_WAIT_POLICY": "passive"})
+    with open(run.with_suffix(".log"), "ab") as log:
+        return subprocess.Popen(words, stdout=log, stderr=log)
 
 
 def finish(run: Path, options: argparse.Namespace) -> None:

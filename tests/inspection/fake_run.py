@@ -38,7 +38,12 @@ class FakeModel:
 
     def __init__(self, *, captioned: bool = False, classes: Sequence[str] = ()) -> None:
         self.captioned, self.classes = captioned, list(classes)
-        self.facts: dict[str, Any] = {"recipe": "tiny", "parameters": {"vae": 1234, "denoiser": 56789}}
+        self.facts: dict[str, Any] = {
+            "name": "tiny",
+            "vae_parameters": 1234,
+            "denoiser_parameters": 56789,
+            "versions": {"calotype": "0.0.7"},
+        }
         self.calls: list[dict[str, Any]] = []
 
     def sample(self, prompts: list[str] | None = None, **settings: Any) -> list[Image.Image]:
@@ -80,7 +85,11 @@ def write_metrics(run: Path) -> None:
         for k in range(1, 11):
             record = {"stage": stage, "step": 10 * k, "loss": 1 / k, "lr": 1e-3, "rate": 100.0, "time": 100.0 * at + k}
             append_line(run / "metrics.jsonl", record | ({"reconstruction": 0.9 / k, "kl": 3.0} if at == 0 else {}))
-            held = {"held_out_psnr": 15.0 + k, "held_out_ssim": 0.8} if at == 0 else {"held_out_loss": 1 / k + 0.1}
+            held = (
+                {"held_out_psnr": 15.0 + k, "held_out_ssim": 0.8}
+                if at == 0
+                else {"held_out_error": 0.9 / k + 0.1, "train_error": 1 / k}
+            )
             append_line(run / "metrics.jsonl", {"stage": stage, "step": 10 * k, **held})
 
 

@@ -96,8 +96,15 @@ def test_prompts_held_out_words_reconstructions_strips_curves_and_facts_are_ther
     assert len(reader.alts("Through the autoencoder")) == 16
     assert len(reader.alts("Signal rate")) == 9
     assert len(reader.alts("The model's belief")) == 27
-    assert len([1 for tag, _ in reader.tags if tag == "svg"]) == 8
-    for words in ("Made from words", "Words it never saw", "80: 60 to train on, 20 held out", "56,789", "25 dB"):
+    assert len([1 for tag, _ in reader.tags if tag == "svg"]) == 9
+    for words in (
+        "Made from words",
+        "Words it never saw",
+        "80: 60 to train on, 20 held out",
+        "56,789",
+        "25 dB",
+        "0.0.7",
+    ):
         assert words in reader.text
     assert "calotype train sketches --out" in reader.text
 
@@ -155,8 +162,10 @@ def test_the_run_is_named_as_the_reader_would_type_it(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert facts.run_name(tmp_path / "runs" / "a b") == "runs/a b"
     model, pictures = FakeModel(captioned=True), make_pictures(tmp_path / "runs" / "a b", ["an owl's nest"] * 4)
-    commands = dict(facts.next_commands(tmp_path / "runs" / "a b", model, pictures, "an owl's nest"))
+    commands = dict(facts.next_commands(tmp_path / "runs" / "a b", model, pictures, "an owl's nest", 40.0))
     assert commands["More pictures"].startswith("""calotype sample 'runs/a b' 'an owl'"'"'s nest' """)
+    again = "calotype train sketches --out 'runs/a b' --size 16 --minutes 60"
+    assert commands["Train on, with the same settings"] == again
     assert 'sample(["an owl\'s nest"], ' in commands["In Python"]
     python = re.sub(r"calotype\.load\(.*\)", "None", commands["In Python"])
     compile(python, "report", "exec")

@@ -53,6 +53,20 @@ def test_first_multistep_step_is_ddim(process: Process, share: float, share_next
     torch.testing.assert_close(take(dpmpp_2m_step, process, x_t, *ends)[0], take(ddim_step, process, x_t, *ends)[0])
 
 
+@ALL
+@pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
+def test_ddim_of_any_eta_keeps_the_marginal(process: Process, eta: float) -> None:
+    """With x0 known, x_t = a x0 + b eps becomes x_s ~ N(a_s x0, b_s^2), eta^2 of the posterior's variance being fresh."""
+    t, t_next = (torch.tensor(share * process.t_max, dtype=torch.float64) for share in (0.8, 0.5))
+    x_t = torch.zeros(1, 2, dtype=torch.float64)
+    x_t[0, 0] = process.noise_rate(t)  # column 0: coefficient on eps; column 1: on the fresh noise (x0 = 0)
+    fresh = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    x_s, _ = ddim_step(lambda x, t, cond: x * 0, process, x_t, t, t_next, noise=fresh, eta=eta)
+    _, var = posterior(process, x_t, x_t, t, t_next)
+    assert float(x_s.square().sum()) == pytest.approx(float(process.noise_rate(t_next)) ** 2)
+    assert float(x_s[0, 1]) ** 2 == pytest.approx(eta**2 * float(var))
+
+
 def test_ddim_in_the_letters_of_the_seed() -> None:
     """x_next = gamma' x0_hat + (alpha'/alpha) (x_t - gamma x0_hat), alpha = .8 -> .6."""
     process, x_t = VariancePreserving.angle(), torch.tensor([[2.0]], dtype=torch.float64)

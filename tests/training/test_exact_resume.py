@@ -121,7 +121,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run_toy(tmp_path / "hurt", dies_at=8)
     newest = newest_checkpoint(tmp_path / "hurt" / "toy", Silent())
-    assert newest is not None and newest.name == "step-00000008"
+    assert newest is not None
+    assert newest.name == "step-00000008"
     weights = newest / "network.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     said: list[str] = []
@@ -131,7 +132,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path: Path) -> None:
             said.append(message)
 
     older = newest_checkpoint(tmp_path / "hurt" / "toy", Loud())
-    assert older is not None and older.name == "step-00000007"
-    assert len(said) == 1 and "step-00000008" in said[0]
+    assert older is not None
+    assert older.name == "step-00000007"
+    assert len(said) == 1
+    assert "step-00000008" in said[0]
     run_toy(tmp_path / "hurt")
     assert final_state(tmp_path / "hurt") == final_state(tmp_path / "whole")

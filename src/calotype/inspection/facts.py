@@ -7,7 +7,6 @@ import os
 import platform
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from calotype.inspection.gallery import Model
 
 Rows = list[tuple[str, str]]
+Records = Sequence[Mapping[str, Any]]
 STAGES = {"vae": "autoencoder", "denoiser": "denoiser"}
 
 
@@ -51,7 +51,7 @@ def find(values: Any, *keys: str) -> Any:
     return None
 
 
-def minutes(records: Iterable[Mapping[str, Any]], stage: str) -> float:
+def minutes(records: Records, stage: str) -> float:
     """Minutes that a stage was at work, from its records' clock; pauses of a stopped and resumed run are left out."""
     times = [float(r["time"]) for r in records if r.get("stage") == stage and "time" in r]
     gaps = [later - earlier for earlier, later in pairwise(times) if later > earlier]
@@ -59,7 +59,12 @@ def minutes(records: Iterable[Mapping[str, Any]], stage: str) -> float:
     return sum(gap for gap in gaps if gap <= pause) / 60
 
 
-def last(records: Sequence[Mapping[str, Any]], stage: str, key: str) -> float | None:
+def spent(records: Records) -> float:
+    """Minutes of all stages together."""
+    return sum(minutes(records, stage) for stage in STAGES)
+
+
+def last(records: Records, stage: str, key: str) -> float | None:
     """The last value logged for `key` in a stage."""
     values = [r[key] for r in records if r.get("stage") == stage and key in r]
     return values[-1] if values else None
@@ -80,7 +85,7 @@ def data_rows(pictures: PictureSet) -> Rows:
     return [(name, value) for name, value in rows if value]
 
 
-def stage_rows(records: Sequence[Mapping[str, Any]], stage: str) -> Rows:
+def stage_rows(records: Records, stage: str) -> Rows:
     """Steps, minutes, speed and last scores of a stage."""
     steps = [r["step"] for r in records if r.get("stage") == stage and "step" in r]
     if not steps:
@@ -92,19 +97,31 @@ def stage_rows(records: Sequence[Mapping[str, Any]], stage: str) -> Rows:
         ("Held-out PSNR", last(records, stage, "held_out_psnr"), " dB"),
         ("Held-out SSIM", last(records, stage, "held_out_ssim"), ""),
         ("Last training loss", last(records, stage, "loss"), ""),
-        ("Last held-out loss", last(records, stage, "held_out_loss"), ""),
+        ("Error on training pictures", last(records, stage, "train_error"), ""),
+        ("Error on held-out pictures", last(records, stage, "held_out_error"), ""),
     ]
     return rows + [(name, number(value) + unit) for name, value, unit in scores if value is not None]
 
 
-def model_rows(model: Model) -> Rows:
-    """Everything the model says of itself, nested names joined; long lists and texts shortened."""
-    return [(name, text) for name, value in _leaves(model.facts) if len(text := _plain(value)) <= 160 and text and name]
+_TOLD_ELSEWHERE = {"data", "versions", "measured", "captioned", "classes", "examples", "held_out_examples", "name"}
+_TOLD_ELSEWHERE |= {"vae_steps", "denoiser_steps", "format_version"}
+
+
+def model_rows(run: Path, model: Model, latent_shape: tuple[int, ...]) -> Rows:
+    """Recipe, seed, sizes, and whatever else the model says of itself that no other table does."""
+    config = read_config(run)
+    rows = [
+        ("Recipe", _plain(find(config.get("recipe"), "name"))),
+        ("Seed", _plain(find(config, "seed"))),
+        ("Latent", _plain(latent_shape)),
+    ]
+    leaves = _leaves({key: value for key, value in model.facts.items() if key not in _TOLD_ELSEWHERE})
+    return [(name, text) for name, text in rows + [(n, _plain(v)) for n, v in leaves] if text and len(text) <= 160]
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in values.items():
-        name = f"{prefix}{key}".replace("_", " ").strip()
+        name = f"{prefix}{key}".replace("_", " ").replace("vae", "autoencoder").strip()
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{name}, ")
         else:
@@ -122,14 +139,10 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def version_rows() -> Rows:
-    rows = [("Python", platform.python_version()), ("Machine", f"{platform.system()}, {os.cpu_count()} processors")]
-    for package in ("calotype", "torch"):
-        try:
-            rows.insert(0, (package, version(package)))
-        except PackageNotFoundError:
-            continue
-    return rows
+def version_rows(model: Model) -> Rows:
+    """The versions that trained it, where it says so, and the machine that wrote this page."""
+    rows = [(name, _plain(value)) for name, value in _leaves(model.facts.get("versions", {}))]
+    return [*rows, ("Machine", f"{platform.system()}, {os.cpu_count()} processors")]
 
 
 def refused_files(run: Path, most: int = 50) -> list[str]:
@@ -139,25 +152,38 @@ def refused_files(run: Path, most: int = 50) -> list[str]:
     return lines + ([f"and {len(records) - most:,} more"] if len(records) > most else [])
 
 
-def next_commands(run: Path, model: Model, pictures: PictureSet, word: str) -> list[tuple[str, str]]:
+def next_commands(
+    run: Path, model: Model, pictures: PictureSet, word: str, minutes_spent: float
+) -> list[tuple[str, str]]:
     """(what it does, the command) for the ways on from this run; `word` is a prompt or class it knows."""
     name = shlex.quote(run_name(run))
-    data = find(read_config(run), "data")
-    source = shlex.quote(str(data if isinstance(data, str) else pictures.source))
     option, argument = (" ", "") if model.captioned else (" --label ", "labels=") if model.classes else ("", "")
     asked = f"{option}{shlex.quote(word)}" if option else ""
     call = f"{argument}[{json.dumps(word, ensure_ascii=False)}], " if option else ""
     return [
         ("More pictures", f"calotype sample {name}{asked} -n 16 --out pictures/"),
         ("How a picture comes about, as a film", f"calotype sample {name}{asked} --film --out pictures/"),
-        ("Train on: the same run with more minutes", f"calotype train {source} --out {name} --minutes 30"),
-        (
-            "Start from this model with pictures of your own",
-            f"calotype train my-pictures/ --from {name} --out runs/mine",
-        ),
+        ("Train on, with the same settings", f"{_train_again(run, pictures)} --minutes {_longer(minutes_spent)}"),
+        ("Start from this model with your own pictures", f"calotype train my-pictures/ --from {name} --out runs/mine"),
         (
             "In Python",
-            f'import calotype\n\nmodel = calotype.load("{run_name(run)}")\n'
+            f"import calotype\n\nmodel = calotype.load({json.dumps(run_name(run), ensure_ascii=False)})\n"
             f'pictures = model.sample({call}num_images=4, seed=7)\npictures[0].save("picture.png")',
         ),
     ]
+
+
+def _train_again(run: Path, pictures: PictureSet) -> str:
+    """The command that this run was started with, as far as its config tells; other settings of it are refused."""
+    config = read_config(run)
+    recipe, seed, data = find(config.get("recipe"), "name"), find(config, "seed"), config.get("data")
+    words = ["calotype", "train", str(data or pictures.source), "--out", run_name(run)]
+    words += ["--recipe", recipe] if isinstance(recipe, str) and recipe != "calotype" else []
+    words += ["--size", str(pictures.pixels.shape[-1])] if pictures.source != "openmoji" else []
+    words += ["--seed", str(seed)] if seed else []
+    return shlex.join(words)
+
+
+def _longer(minutes_spent: float) -> int:
+    """A round number of minutes, well above what was spent."""
+    return next((m for m in (30, 60, 120, 240, 480) if m >= 1.5 * minutes_spent), 100 * (int(minutes_spent / 50) + 1))

@@ -24,6 +24,10 @@ SHOWN = 32
 HELD_OUT_SHOWN = 16
 MOST_CLASSES = 16
 FIRST_SEED, HELD_OUT_SEED = 0, 1000
+_HOW_TO_READ = (
+    "Steps run to the right; beside each name stands the last value. The denoiser's error is how far its guess lies "
+    "from the clean latent; guessing the mean would give 1."
+)
 
 
 def write_report(run: Path, reporter: Reporter | None = None, *, model: Model | None = None) -> Path:
@@ -60,7 +64,7 @@ def build_report(run: Path, model: Model, pictures: PictureSet, reporter: Report
         lambda: _strips(model, pictures),
         lambda: _curves(records),
         lambda: _facts(run, model, pictures, records),
-        lambda: _going_on(run, model, pictures),
+        lambda: _going_on(run, model, pictures, records),
     ]
     sections = []
     for done, make in enumerate(makers):
@@ -79,7 +83,7 @@ def _credit(pictures: PictureSet) -> str:
 
 def _lede(pictures: PictureSet, records: Records) -> str:
     trained = len(pictures.names) - int(pictures.held_out.sum())
-    spent = sum(facts.minutes(records, stage) for stage in facts.STAGES)
+    spent = facts.spent(records)
     clock = f" in {spent:.{0 if spent >= 10 else 1}f} minutes" if spent >= 0.1 else ""
     return f"A latent diffusion model, trained on {trained:,} pictures ({escape(pictures.source)}){clock}."
 
@@ -180,13 +184,16 @@ def _curves(records: Records) -> str:
         panel("KL divergence", [line("training", "vae", "kl", noisy=True)], log=True),
         panel("PSNR", [line("held out", "vae", "held_out_psnr", kind="held")], unit="dB"),
     ]
-    fixed, held = (
-        line("training", "denoiser", "train_loss_fixed"),
-        line("held out", "denoiser", "held_out_loss", kind="held"),
-    )
     denoiser = [
-        panel("Loss", [line("training", "denoiser", "loss", noisy=True), *([] if fixed.points else [held])], log=True),
-        panel("Loss on the same noise", [fixed, held], log=True) if fixed.points else "",
+        panel("Loss", [line("training", "denoiser", "loss", noisy=True)], log=True),
+        panel(
+            "Error on fixed noise",
+            [
+                line("training", "denoiser", "train_error"),
+                line("held out", "denoiser", "held_out_error", kind="held"),
+            ],
+            log=True,
+        ),
         panel("Learning rate", [line("", "denoiser", "lr")], from_zero=True),
     ]
     pace = [
@@ -199,19 +206,15 @@ def _curves(records: Records) -> str:
         for name, panels in stages.items()
         if any(panels)
     ]
-    return (
-        section("How it learned", "Steps run to the right; beside each name stands the last value.", *blocks)
-        if blocks
-        else ""
-    )
+    return section("How it learned", _HOW_TO_READ, *blocks) if blocks else ""
 
 
 def _facts(run: Path, model: Model, pictures: PictureSet, records: Records) -> str:
     tables = [
         ("Data", facts.data_rows(pictures)),
         *((f"Stage: {name}", facts.stage_rows(records, stage)) for stage, name in facts.STAGES.items()),
-        ("Model", facts.model_rows(model)),
-        ("Made with", facts.version_rows()),
+        ("Model", facts.model_rows(run, model, gallery.latent_shape(model, pictures))),
+        ("Made with", facts.version_rows(model)),
     ]
     blocks = "".join(table(caption, rows) for caption, rows in tables if rows)
     refused = facts.refused_files(run)
@@ -221,10 +224,11 @@ def _facts(run: Path, model: Model, pictures: PictureSet, records: Records) -> s
     return section("Facts", "", f'<div class="facts">\n{blocks}</div>\n', details)
 
 
-def _going_on(run: Path, model: Model, pictures: PictureSet) -> str:
+def _going_on(run: Path, model: Model, pictures: PictureSet, records: Records) -> str:
     word = str(pictures.captions[_shown(pictures)[0]]) if model.captioned else (model.classes or [""])[0]
     blocks = [
-        f"<h3>{escape(what)}</h3>\n{code(text)}" for what, text in facts.next_commands(run, model, pictures, word)
+        f"<h3>{escape(what)}</h3>\n{code(text)}"
+        for what, text in facts.next_commands(run, model, pictures, word, facts.spent(records))
     ]
     return section("How to go on", "", f'<div class="ways">\n{"".join(blocks)}</div>\n')
 

@@ -85,10 +85,11 @@ def encode_pictures(
         progress(int(ids[-1]) + 1, num_pictures)
     mean = torch.stack([torch.cat(part) for part in means[: 1 + mirrored]])
     std = torch.stack([torch.cat(part) for part in stds[: 1 + mirrored]])
-    return LatentSet(mean, std, _statistics(mean[:, train_ids], std[:, train_ids]))
+    return LatentSet(mean, std, measure(mean[:, train_ids], std[:, train_ids]))
 
 
-def _statistics(mean: Tensor, std: Tensor) -> LatentStatistics:
+def measure(mean: Tensor, std: Tensor) -> LatentStatistics:
+    """Statistics of posteriors mean, std (v, n, c, h, w): mean, total std and the 99.5 % quantile of |x0|."""
     mean, std = mean.double(), std.double()
     center = mean.mean((0, 1, 3, 4))
     spread = (mean.var((0, 1, 3, 4), unbiased=False) + std.square().mean((0, 1, 3, 4))).sqrt().clamp(min=1e-6)

@@ -70,63 +70,70 @@ def _cat_text(parts: Sequence[TextEmbedding]) -> TextEmbedding:
     )
 
 
-class ConditionEmbedding(nn.Module):
-    """Condition -> one vector (b, emb) that is added to the noise level's and reaches every block.
+class ConditionEncoder(nn.Module):
+    """Condition -> one hidden vector (b, hidden); a null row gets a learned one.
 
-    Null rows get a learned vector. Text is first standardised with the statistics of the training captions
-    (`fit_text`), which are buffers here so that they travel with the weights.
+    Text goes in whitened with the statistics of the training captions (`fit_text`), which are buffers here so that
+    they travel with the weights.
     """
 
-    def __init__(self, emb_channels: int, *, num_classes: int = 0, text_dim: int = 0) -> None:
+    def __init__(self, hidden: int, *, num_classes: int = 0, text_dim: int = 0, text_tokens: bool = False) -> None:
         super().__init__()
-        self.null = nn.Parameter(torch.zeros(emb_channels))
-        self.label = nn.Embedding(num_classes, emb_channels) if num_classes else None
-        self.text = (
-            nn.Sequential(nn.Linear(text_dim, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels))
-            if text_dim
-            else None
-        )
+        self.null = nn.Parameter(torch.zeros(hidden))
+        self.label = nn.Embedding(num_classes, hidden) if num_classes else None
+        self.text = nn.Sequential(nn.Linear(text_dim, hidden), nn.SiLU()) if text_dim else None
         self.text_mean: Tensor
         self.text_whitening: Tensor
         if text_dim:
             self.register_buffer("text_mean", torch.zeros(text_dim))
             self.register_buffer("text_whitening", torch.eye(text_dim))
+        if text_tokens:
             self.null_token = nn.Parameter(torch.zeros(text_dim))
 
-    def fit_text(self, pooled: Tensor) -> None:
-        """Measure mean and scale of the training captions' pooled vectors (n, d)."""
-        self.text_mean.copy_(pooled.mean(0))
-        self.text_whitening.copy_(torch.eye(pooled.shape[1]) / (pooled - pooled.mean(0)).std().clamp(min=1e-6))
+    def fit_text(self, pooled: Tensor, power: float = 0.5) -> None:
+        """Measure mean and partial whitening of the training captions' pooled vectors (n, d).
+
+        Along each principal axis the vectors are divided by std^power (1 would whiten fully), then all to unit mean
+        variance. Sentence encoders put "flag: France" and "flag: Spain" side by side; this moves them apart.
+        """
+        mean = pooled.double().mean(0)
+        centred = pooled.double() - mean
+        variance, axes = torch.linalg.eigh(centred.T @ centred / len(pooled))
+        variance = variance.clamp(min=0)
+        damped = (variance + 1e-3 * variance.mean()).clamp(min=1e-12) ** (-power / 2)
+        scaled = damped / (variance * damped.square()).mean().sqrt().clamp(min=1e-6)
+        self.text_mean.copy_(mean)
+        self.text_whitening.copy_(axes * scaled)
 
     def forward(self, cond: Condition) -> Tensor:
-        emb = self.null.expand(len(cond), -1)
-        given = torch.zeros_like(emb)
+        null = self.null.expand(len(cond), -1)
+        given = torch.zeros_like(null)
         if self.label is not None and cond.label is not None:
             given = given + self.label(cond.label)
         if self.text is not None and cond.text is not None:
             given = given + self.text((cond.text.pooled - self.text_mean) @ self.text_whitening)
-        return torch.where(cond.null[:, None], emb, given)
+        return torch.where(cond.null[:, None], null, given)
 
     def context(self, cond: Condition) -> tuple[Tensor, Tensor]:
         """Tokens (b, 1 + n, d) and mask for cross-attention: a learned first token that null rows see alone."""
         first = self.null_token.expand(len(cond), 1, -1)
         if cond.text is None:
             return first, torch.ones(len(cond), 1, dtype=torch.bool, device=first.device)
-        seen = torch.nn.functional.pad(cond.text.mask & ~cond.null[:, None], (1, 0), value=True)
+        seen = nn.functional.pad(cond.text.mask & ~cond.null[:, None], (1, 0), value=True)
         return torch.cat([first, cond.text.tokens], dim=1), seen
 
 
 class ConditionMap(nn.Module):
-    """The condition as a picture: embedding (b, emb) -> map (b, channels, size, size), concatenated to x_t.
+    """The condition as a picture: hidden vector (b, hidden) -> map (b, channels, size, size), concatenated to x_t.
 
     The walkthrough's condition map is the same vector at every position. This one is a learned layout: what should
     stand where, known to the first convolution. On few concepts it is what turns mush into things (docs/log.md).
     """
 
-    def __init__(self, emb_channels: int, channels: int, size: int) -> None:
+    def __init__(self, hidden: int, channels: int, size: int) -> None:
         super().__init__()
         self.shape = (channels, size, size)
-        self.layout = nn.Linear(emb_channels, channels * size * size)
+        self.layout = nn.Linear(hidden, channels * size * size)
 
-    def forward(self, embedding: Tensor) -> Tensor:
-        return self.layout(nn.functional.silu(embedding)).unflatten(1, self.shape)
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.layout(hidden).unflatten(1, self.shape)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from calotype.core.config import Config
-from calotype.network.conditioning import Condition, ConditionEmbedding, ConditionMap
+from calotype.network.conditioning import Condition, ConditionEncoder, ConditionMap
 from calotype.nn import DownBlock, ResidualBlock, SpatialAttention, UpBlock, sinusoidal_embedding
 from calotype.nn.layers import group_norm, zeroed
 
@@ -27,6 +27,7 @@ class UNetConfig(Config):
     attention: tuple[bool, ...] = (False, True)
     head_channels: int = 32
     emb_channels: int = 256
+    condition_channels: int = 1024
     dropout: float = 0.0
     num_classes: int = 0
     text_dim: int = 0
@@ -48,8 +49,12 @@ class UNet(nn.Module):
             "dropout": config.dropout,
         }
         self.time_mlp = nn.Sequential(nn.Linear(widths[0], emb), nn.SiLU(), nn.Linear(emb, emb))
-        self.condition = ConditionEmbedding(emb, num_classes=config.num_classes, text_dim=config.text_dim)
-        self.map = ConditionMap(emb, config.map_channels, config.map_size) if config.map_channels else None
+        hidden = config.condition_channels
+        self.condition = ConditionEncoder(
+            hidden, num_classes=config.num_classes, text_dim=config.text_dim, text_tokens=config.text_tokens
+        )
+        self.from_condition = nn.Linear(hidden, emb)
+        self.map = ConditionMap(hidden, config.map_channels, config.map_size) if config.map_channels else None
         self.conv_in = nn.Conv2d(config.in_channels + config.map_channels, widths[0], 3, padding=1)
         self.down, skips = nn.ModuleList(), [widths[0]]
         for i, width in enumerate(widths):
@@ -78,7 +83,7 @@ class UNet(nn.Module):
     def forward(self, x_t: Tensor, time: Tensor, cond: Condition | None = None) -> Tensor:
         cond = Condition.nothing(len(x_t), x_t.device) if cond is None else cond
         asked = self.condition(cond)
-        emb = self.time_mlp(sinusoidal_embedding(time, self.config.channels[0])) + asked
+        emb = self.time_mlp(sinusoidal_embedding(time, self.config.channels[0])) + self.from_condition(asked)
         context = self.condition.context(cond) if self.config.text_tokens else None
         x = self.conv_in(x_t if self.map is None else torch.cat([x_t, self.map(asked)], dim=1))
         skips = [x]

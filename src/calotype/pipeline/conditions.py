@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -118,7 +119,7 @@ def _data_facts(pictures: PictureSet, kind: str) -> dict[str, Any]:
     train = [pictures.captions[i] for i in pictures.train_ids.tolist()]
     held_out = [pictures.captions[i] for i in pictures.held_out_ids.tolist()]
     data = {
-        "source": pictures.source,
+        "source": Path(pictures.source).name,
         "pictures": len(pictures),
         "held_out": len(pictures.held_out_ids),
         "refused": pictures.refused,

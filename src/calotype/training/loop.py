@@ -21,6 +21,7 @@ from calotype.training.journal import Journal, Segment
 from calotype.training.metrics import Metrics
 from calotype.training.objectives import Objective
 from calotype.training.optimizers import OptimizerConfig, build_optimizers, lr_factor, set_lr
+from calotype.training.pace import Pace
 from calotype.training.signals import StopRequest
 
 FIRST_PREVIEW = 125  # steps; the next ones at 250, 500, 1000, ...
@@ -80,6 +81,7 @@ class _Trainer:
         self.ema = EMA(self.network, config.ema_halflife)
         self.step, self.spent, self.resumed_at = 0, 0.0, 0
         self.saved_step: int | None = None
+        self.lr = 0.0
         checkpoint = newest_checkpoint(run.folder, run.reporter)
         state = None
         if checkpoint is not None:
@@ -90,6 +92,7 @@ class _Trainer:
         if checkpoint is not None and self.segment() is not None:
             run.reporter.say(f"continuing the {objective.stage} from step {self.step:,}")
         self.started = self.saved_at = self.shown_at = time.monotonic()
+        self.pace = Pace(self.step, self.started)
 
     def segment(self) -> Segment | None:
         """The segment that the next step belongs to; None when all are done."""
@@ -124,7 +127,7 @@ class _Trainer:
         config, step = self.config, self.step
         self._show(segment)
         if step % config.log_every == 0:
-            self.run.metrics.flush(step, lr=self.lr, rate=round(self.rate(), 1))
+            self._log()
         if step % config.validate_every == 0:
             self._validate()
         if step >= FIRST_PREVIEW and step % FIRST_PREVIEW == 0 and (step // FIRST_PREVIEW).bit_count() == 1:
@@ -155,16 +158,25 @@ class _Trainer:
         """Measure and save the end of the last segment, unless that was done before."""
         if self.saved_step == self.step:
             return
+        if self.run.metrics.count:
+            self._log()
         if self.step % self.config.validate_every:
             self._validate()
         self.run.preview(self.step, self.ema.network)
         self.save()
+
+    def _log(self) -> None:
+        self.run.metrics.flush(self.step, lr=self.lr, rate=round(self.rate(), 1))
 
     def _validate(self) -> None:
         values = self.objective.validate(self.ema.network)
         self.run.metrics.write(self.step, **values)
 
     def _show(self, segment: Segment) -> None:
+        if left := self.pace.slowed_to(self.step, time.monotonic()):
+            self.run.reporter.warn(
+                f"training has slowed to {left:.0%} of its best rate: something else is using the machine"
+            )
         if time.monotonic() - self.shown_at < 0.2 and self.step != segment.end:
             return
         self.shown_at = time.monotonic()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from calotype.evaluation.reconstruction import psnr, ssim
+from calotype.images.similarity import psnr, ssim
 
 
 def _pictures(*shape: int, seed: int = 0) -> Tensor:

@@ -1,0 +1,106 @@
+"""VAE, KL, codec and the cache's statistics, against closed forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from calotype.core.errors import CorruptFileError
+from calotype.latents import Codec, ConvVAE, LatentSet, VAEConfig, encode_pictures, kl_divergence, reparameterize
+from calotype.latents.cache import measure
+
+TINY = VAEConfig(channels=(8, 16), encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+
+
+@pytest.mark.parametrize(("size", "patch", "levels"), [(64, 4, 2), (128, 4, 2), (32, 2, 2), (48, 2, 3)])
+def test_shapes(size: int, patch: int, levels: int) -> None:
+    config = VAEConfig(patch=patch, channels=(8,) * levels, encoder_blocks=(1,) * levels, decoder_blocks=(1,) * levels)
+    vae, images = ConvVAE(config), torch.rand(2, 3, size, size)
+    mean, logvar = vae.encode(images)
+    side = size // (patch * 2 ** (levels - 1))
+    assert mean.shape == logvar.shape == (2, 4, side, side)
+    assert vae.decode(mean).shape == images.shape
+    with pytest.raises(ValueError, match="divisible"):
+        vae.encode(torch.rand(1, 3, size + 1, size + 1))
+
+
+def test_every_parameter_learns() -> None:
+    torch.manual_seed(0)
+    vae = ConvVAE(TINY)
+    for parameter in vae.parameters():
+        if parameter.detach().abs().max() == 0:
+            torch.nn.init.normal_(parameter, std=0.1)
+    mean, logvar = vae.encode(torch.rand(2, 3, 16, 16))
+    z_raw = reparameterize(mean, logvar, torch.randn_like(mean))
+    (vae.decode(z_raw).square().mean() + kl_divergence(mean, logvar)).backward()
+    assert [n for n, p in vae.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
+
+
+def test_one_batch_can_be_overfitted() -> None:
+    torch.manual_seed(0)
+    vae, images = ConvVAE(TINY), torch.rand(4, 3, 16, 16) * 2 - 1
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=3e-3)
+    for _ in range(400):
+        optimizer.zero_grad()
+        loss = (vae.decode(vae.encode(images)[0]) - images).square().mean()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.02, "a VAE without noise must be able to remember four pictures"
+
+
+def test_kl_by_hand_and_by_torch() -> None:
+    assert float(kl_divergence(torch.zeros(1, 2), torch.zeros(1, 2))) == 0
+    mean, logvar = torch.randn(3, 4), torch.randn(3, 4)
+    normal = torch.distributions.Normal(mean, torch.exp(0.5 * logvar))
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0, 1)).mean()
+    torch.testing.assert_close(kl_divergence(mean, logvar), expected)
+
+
+def test_reparameterize_has_the_posteriors_moments() -> None:
+    torch.manual_seed(0)
+    z_raw = reparameterize(torch.full((100_000,), 2.0), torch.full((100_000,), 2 * 0.5**0.5), torch.randn(100_000))
+    assert abs(float(z_raw.mean()) - 2) < 0.03
+    assert abs(float(z_raw.std()) - 2.718281828 ** (0.5**0.5)) < 0.03
+
+
+def test_statistics_standardise_what_the_denoiser_sees() -> None:
+    torch.manual_seed(0)
+    mean = (
+        torch.randn(1, 4000, 2, 4, 4) * torch.tensor([3.0, 0.2])[:, None, None]
+        + torch.tensor([5.0, -1.0])[:, None, None]
+    )
+    std = torch.full_like(mean, 0.5)
+    latents = LatentSet(mean, std, measure(mean, std))
+    ids = torch.arange(4000)
+    x0 = latents.draw(ids, torch.zeros(4000, dtype=torch.bool), torch.randn(4000, 2, 4, 4))
+    assert x0.mean((0, 2, 3)).abs().max() < 0.02
+    assert (x0.std((0, 2, 3)) - 1).abs().max() < 0.02
+    assert 2.5 < latents.statistics.bound < 3.1, "the 99.5 % quantile of |x| of nearly Gaussian latents"
+
+
+def test_codec_round_trip_and_statistics_of_training_pictures_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vae, pictures = ConvVAE(TINY), torch.rand(6, 3, 16, 16) * 2 - 1
+    train_ids = torch.tensor([0, 1, 2, 3])
+    latents = encode_pictures(vae, lambda ids: pictures[ids], 6, train_ids, mirrored=True, batch_size=4)
+    other = pictures.clone()
+    other[4:] = 0
+    again = encode_pictures(vae, lambda ids: other[ids], 6, train_ids, mirrored=True, batch_size=3)
+    assert again.statistics == latents.statistics
+    codec = Codec(vae, latents.statistics, 16)
+    assert codec.latent_shape == (4, 2, 2)
+    x0 = codec.encode(pictures)
+    torch.testing.assert_close(x0, latents.standardize(latents.mean[0]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(codec.decode(x0), vae.decode(vae.encode(pictures)[0]).clamp(-1, 1), rtol=1e-4, atol=1e-5)
+    mirrored = latents.draw(torch.tensor([2]), torch.tensor([True]), torch.zeros(1, 4, 2, 2))
+    torch.testing.assert_close(mirrored, codec.encode(pictures[2:3].flip(-1)), rtol=1e-4, atol=1e-5)
+    latents.save(tmp_path / "latents")
+    loaded = LatentSet.load(tmp_path / "latents")
+    assert torch.equal(loaded.mean, latents.mean)
+    assert loaded.statistics == latents.statistics
+    blob = tmp_path / "latents" / "latents.safetensors"
+    blob.write_bytes(blob.read_bytes()[:-4])
+    with pytest.raises(CorruptFileError):
+        LatentSet.load(tmp_path / "latents")

@@ -1,0 +1,28 @@
+"""The public names: each is there, and none is loaded before it is used."""
+
+import subprocess
+import sys
+
+import pytest
+
+import calotype
+
+
+@pytest.mark.parametrize("name", calotype.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert callable(getattr(calotype, name))
+    assert name in dir(calotype)
+
+
+def test_the_homes_are_those_of_the_public_names() -> None:
+    assert sorted(calotype._HOME) == calotype.__all__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'calotype' has no attribute 'trian'"):
+        calotype.trian  # noqa: B018
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    code = "import sys, calotype; print([name for name in ('torch', 'numpy', 'PIL') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
