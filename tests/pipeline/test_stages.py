@@ -146,7 +146,7 @@ def test_wrong_input_is_one_clear_line(tmp_path: Path) -> None:
     shapes = paint(tmp_path / "shapes", each=2)
     with pytest.raises(UserError, match=r"unknown key 'training\.batchsize'.*did you mean 'training\.batch_size'"):
         train(shapes, out=tmp_path / "a", overrides=["training.batchsize=3"])
-    with pytest.raises(UserError, match="unknown recipe 'caltype'.*did you mean 'calotype'"):
+    with pytest.raises(UserError, match=r"unknown recipe 'caltype'.*did you mean 'calotype'"):
         train(shapes, out=tmp_path / "a", recipe="caltype")
     with pytest.raises(UserError, match="multiple of 16"):
         train(shapes, out=tmp_path / "a", size=50)
@@ -158,3 +158,15 @@ def test_wrong_input_is_one_clear_line(tmp_path: Path) -> None:
         train(shapes, out=tmp_path / "a", steps=0)
     with pytest.raises(UserError, match="no captions"):
         train(shapes, out=tmp_path / "b", size=32, steps=1, overrides=["condition=text"], reporter=Silent())
+
+
+def test_what_a_kill_left_aside_is_put_right(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    (run.folder / ".model.77.old").mkdir(parents=True)
+    (run.folder / ".model.77.old" / "model.json").write_text("{}")
+    (run.folder / "latents").mkdir()
+    (run.folder / ".latents.77.old").mkdir()
+    (run.folder / ".config.yaml.77.tmp").write_text("half")
+    with run.locked():
+        assert sorted(path.name for path in run.folder.iterdir()) == [".lock", "latents", "model"]
+        assert (run.model / "model.json").exists()

@@ -56,7 +56,7 @@ def test_first_multistep_step_is_ddim(process: Process, share: float, share_next
 @ALL
 @pytest.mark.parametrize("eta", [0.0, 0.3, 0.7, 1.0])
 def test_ddim_of_any_eta_keeps_the_marginal(process: Process, eta: float) -> None:
-    """With x0 known, x_t = a x0 + b eps becomes x_s ~ N(a_s x0, b_s^2), eta^2 of the posterior's variance being fresh."""
+    """With x0 known, x_t = a x0 + b eps becomes N(a_s x0, b_s^2); eta^2 of the posterior's variance is fresh."""
     t, t_next = (torch.tensor(share * process.t_max, dtype=torch.float64) for share in (0.8, 0.5))
     x_t = torch.zeros(1, 2, dtype=torch.float64)
     x_t[0, 0] = process.noise_rate(t)  # column 0: coefficient on eps; column 1: on the fresh noise (x0 = 0)

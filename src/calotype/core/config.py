@@ -30,8 +30,15 @@ class Config(BaseModel):
             path, equals, text = assignment.partition("=")
             if not equals:
                 raise UserError(f"--set {assignment}: no '=' in it", "write --set section.key=value")
-            _assign(values, path.strip(), yaml.safe_load(text))
+            _assign(values, path.strip(), _value(assignment, text))
         return self.parse(values, where="--set")
+
+
+def _value(assignment: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {assignment}: the value is not YAML", "put it in quotes") from None
 
 
 def _assign(values: dict[str, Any], path: str, value: Any) -> None:

@@ -54,12 +54,15 @@ def read_json(path: Path) -> Any:
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Append one JSON record to a `.jsonl` file in one write, so that a kill leaves at most one broken last line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+    with open(path, "ab+") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            line = b"\n" + line  # a kill broke the last line: it must not break this one
+        file.write(line)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a `.jsonl` file; a broken last line (a kill in mid-write) is passed over."""
+    """The records of a `.jsonl` file; a broken line (a kill in mid-write) is passed over."""
     if not path.exists():
         return
     with open(path) as file:
@@ -67,7 +70,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 yield json.loads(line)
             except ValueError:
-                return
+                continue
 
 
 def fsync_folder(folder: Path) -> None:
@@ -105,9 +108,14 @@ def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
         write_json(aside / MANIFEST, {"files": entries})
         if final.exists():
             discarded = final.with_name(f".{final.name}.{os.getpid()}.old")
+            shutil.rmtree(discarded, ignore_errors=True)
             os.rename(final, discarded)
-            os.rename(aside, final)
-            shutil.rmtree(discarded)
+            try:
+                os.rename(aside, final)
+            except BaseException:
+                os.rename(discarded, final)
+                raise
+            shutil.rmtree(discarded, ignore_errors=True)
         else:
             os.rename(aside, final)
     except BaseException:
@@ -118,11 +126,14 @@ def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
 
 def verify_folder(folder: Path) -> None:
     """Check every file against the folder's manifest; raise CorruptFileError that names the first bad one."""
-    entries = read_json(folder / MANIFEST).get("files")
+    manifest = read_json(folder / MANIFEST)
+    entries = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(entries, dict):
         raise CorruptFileError(f"{folder / MANIFEST} lists no files")
     for name, entry in entries.items():
         path = folder / name
+        if not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
+            raise CorruptFileError(f"{folder / MANIFEST} says neither size nor sha256 of {name}")
         if not path.is_file():
             raise CorruptFileError(f"{path} is missing")
         if path.stat().st_size != entry["size"]:

@@ -78,6 +78,6 @@ def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 
-def reconstruction_loss(images: Tensor, reconstructed: Tensor, kind: str) -> Tensor:
-    """Mean L1 or L2 distance of pictures, ()."""
-    return F.l1_loss(reconstructed, images) if kind == "l1" else F.mse_loss(reconstructed, images)
+def reconstruction_loss(images: Tensor, reconstructed: Tensor, l1_weight: float, l2_weight: float) -> Tensor:
+    """l2_weight * mean squared + l1_weight * mean absolute difference, (): L2 for fidelity, L1 for clean outlines."""
+    return l2_weight * F.mse_loss(reconstructed, images) + l1_weight * F.l1_loss(reconstructed, images)

@@ -127,9 +127,12 @@ class Run:
             yield
 
     def _clear_leftovers(self) -> None:
-        """Remove what a killed process had half written aside."""
+        """Put right what a killed process left aside: half-written files go, a folder half replaced comes back."""
         for folder in (self.folder, self.data, self.vae, self.denoiser, self.samples):
-            for left in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
+            for old in folder.glob(".*.old"):  # killed between the two renames of a replacement: put it back
+                name = folder / old.name.removeprefix(".").rsplit(".", 2)[0]
+                shutil.rmtree(old) if name.exists() else old.rename(name)
+            for left in folder.glob(".*.tmp"):
                 shutil.rmtree(left) if left.is_dir() else os.unlink(left)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from pydantic import Field
@@ -41,9 +41,10 @@ class Objective(Protocol):
 
 
 class VAELossConfig(Config):
-    """reconstruction (L1 or L2) + kl_weight * KL, both means over elements."""
+    """l2_weight * L2 + l1_weight * L1 + kl_weight * KL, all means over elements."""
 
-    reconstruction: Literal["l1", "l2"] = "l2"
+    l1_weight: float = Field(0.25, ge=0)
+    l2_weight: float = Field(1.0, ge=0)
     kl_weight: float = Field(1e-3, ge=0)
     augment: AugmentConfig = AugmentConfig()
 
@@ -74,7 +75,7 @@ class VAEObjective:
         mean, logvar = self.network.encode(images)
         noise = normal(self.seed, "posterior", step, ids, tuple(mean.shape[1:])).to(self.device)
         reconstructed = self.network.decode(reparameterize(mean, logvar, noise))
-        reconstruction = reconstruction_loss(images, reconstructed, self.config.reconstruction)
+        reconstruction = reconstruction_loss(images, reconstructed, self.config.l1_weight, self.config.l2_weight)
         kl = kl_divergence(mean, logvar)
         return {"loss": reconstruction + self.config.kl_weight * kl, "reconstruction": reconstruction, "kl": kl}
 
