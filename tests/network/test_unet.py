@@ -16,6 +16,7 @@ CONFIGS = {
     "class": UNetConfig(**SMALL, num_classes=3, map_channels=2, map_size=8),
     "pooled text": UNetConfig(**SMALL, text_dim=5, map_channels=2, map_size=8),
     "tokens": UNetConfig(**SMALL, text_dim=5, text_tokens=True),
+    "skips of every block": UNetConfig(**SMALL, num_classes=3, skips="block", blocks_per_level=2, middle_blocks=2),
     "three levels": UNetConfig(
         channels=(8, 16, 16), attention=(False, True, True), blocks_per_level=2, emb_channels=16, num_classes=3
     ),

@@ -106,7 +106,7 @@ class DownBlock(Level):
 
 
 class UpBlock(Level):
-    """A level on the way up; each block takes one skip from the way down, concatenated."""
+    """A level on the way up; block i takes a skip of `skip_channels[i]` channels, none where that is 0."""
 
     def __init__(
         self,
@@ -130,13 +130,15 @@ class UpBlock(Level):
             head_channels=head_channels,
             dropout=dropout,
         )
+        self.skip_channels = skip_channels
         self.resample = nn.Conv2d(out_channels, out_channels, 3, padding=1) if upsample else None
 
     def forward(
         self, x: Tensor, skips: list[Tensor], emb: Tensor, context: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
         for i in range(len(self.blocks)):
-            x = self.apply_block(i, torch.cat([x, skips.pop()], dim=1), emb, context)
+            x = torch.cat([x, skips.pop()], dim=1) if self.skip_channels[i] else x
+            x = self.apply_block(i, x, emb, context)
         if self.resample is not None:
             x = self.resample(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return x

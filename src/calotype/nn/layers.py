@@ -8,8 +8,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm of up to 32 groups. BatchNorm would mix the noise levels of a batch."""
-    groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
+    """GroupNorm of up to 16 groups. BatchNorm would mix the noise levels of a batch."""
+    groups = next(g for g in (16, 8, 4, 2, 1) if channels % g == 0)
     return nn.GroupNorm(groups, channels)
 
 

@@ -13,9 +13,12 @@ def calotype(size: int) -> Recipe:
         size=size,
         vae=VAESection(
             training=LoopConfig(
-                batch_size=16, ema_halflife=1_100, optimizer=OptimizerConfig(name="muon", lr=3e-3, warmup=50)
+                batch_size=16,
+                ema_halflife=1_100,
+                validate_every=1000,
+                optimizer=OptimizerConfig(name="muon", lr=3e-3, warmup=50),
             )
         ),
         network=UNetConfig(map_channels=8),
-        training=LoopConfig(batch_size=64, optimizer=OptimizerConfig(lr=4e-3)),
+        training=LoopConfig(batch_size=64, ema_halflife=22_000, optimizer=OptimizerConfig(lr=4e-3, warmup=50)),
     )

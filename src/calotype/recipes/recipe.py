@@ -20,7 +20,7 @@ class VAESection(Config):
     """Stage one. `steps` holds under --steps; under --minutes the stage gets `share` of the time."""
 
     steps: int = Field(3000, ge=1)
-    share: float = Field(0.35, gt=0, lt=1)
+    share: float = Field(0.4, gt=0, lt=1)
     network: VAEConfig = VAEConfig()
     loss: VAELossConfig = VAELossConfig()
     training: LoopConfig = LoopConfig()
