@@ -31,8 +31,9 @@ from calotype.core.errors import UserError
 from calotype.core.types import TextEmbedding
 from calotype.latents.vae import ConvVAE, VAEConfig
 from calotype.network import Condition, NetworkDenoiser, guided
-from calotype.network.unet import UNet, UNetConfig
+from calotype.network.unet import UNet
 from calotype.process import VariancePreserving
+from calotype.recipes import get_recipe
 from calotype.sampling import dpmpp_2m_step, sample, timestep_grid
 
 LATENT_SHAPE = (4, 8, 8)
@@ -81,7 +82,8 @@ def _options() -> argparse.Namespace:
 
 
 def _ours(options: argparse.Namespace) -> UNet:
-    return UNet(UNetConfig(text_dim=TEXT_DIM).with_overrides(options.set))
+    shape = get_recipe("calotype", 64).network.model_copy(update={"text_dim": TEXT_DIM})
+    return UNet(shape.with_overrides(options.set))
 
 
 def _theirs() -> nn.Module:

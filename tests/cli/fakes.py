@@ -43,6 +43,10 @@ class Model:
 @dataclass
 class Run:
     folder: Path
+    known: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        return self.known
 
     @property
     def samples(self) -> Path:
@@ -65,7 +69,7 @@ class Training:
     """Writes what a run leaves behind, or raises."""
 
     def __init__(self, error: BaseException | None = None) -> None:
-        self.error, self.settings = error, dict[str, Any]()
+        self.error, self.settings, self.facts = error, dict[str, Any](), dict[str, Any]()
 
     def __call__(self, data: str, *, reporter: Any, **settings: Any) -> Run:
         self.settings = {"data": data, **settings}
@@ -84,4 +88,4 @@ class Training:
             '{"stage": "vae", "step": 10, "held_out_psnr": 22.0, "time": 3}\n'
             '{"stage": "denoiser", "step": 7, "loss": 0.3, "time": 4}\n'
         )
-        return Run(folder)
+        return Run(folder, self.facts)

@@ -44,6 +44,22 @@ def test_train_tells_the_latest_of_every_metric(training: Training, capsys: pyte
     }
 
 
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"examples": ["a red heart"]}, "sample runs/mine 'a red heart'"),
+        ({"classes": ["big cat"]}, "sample runs/mine --label 'big cat'"),
+        ({}, "sample runs/mine -n 16"),
+    ],
+)
+def test_train_ends_with_a_command_that_fits_the_model(
+    training: Training, capsys: pytest.CaptureFixture[str], facts: dict[str, list[str]], words: str
+) -> None:
+    training.facts = facts
+    assert run(["train", "photos", "--out", "runs/mine"]) == 0
+    assert f"go on:  calotype {words}\n" in capsys.readouterr().err
+
+
 def test_quickstart_is_ten_minutes_of_openmoji(training: Training) -> None:
     assert run(["quickstart"]) == 0
     assert training.settings == {"data": "openmoji", "out": Path("runs/quickstart"), "minutes": 10.0}

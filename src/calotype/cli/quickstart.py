@@ -24,6 +24,5 @@ def quickstart(
         "openmoji",
         out=options.checked_folder(out),
         minutes=options.checked_minutes(minutes),
-        example="a red heart",
         as_json=as_json,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,10 +13,13 @@ from calotype.cli.progress import open_reporter
 from calotype.core.errors import UserError
 from calotype.core.files import read_lines
 
+if TYPE_CHECKING:
+    from calotype.pipeline import Run
+
 
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder of pictures, a .tar or .zip, or 'openmoji'.")],
-    recipe: Annotated[str, typer.Option("--recipe", help="calotype, ddpm-64 or text-128.")] = "calotype",
+    recipe: Annotated[str, typer.Option("--recipe", help="The recipe: calotype.")] = "calotype",
     out: Annotated[
         Path | None, typer.Option("--out", help="The run's folder (default: runs/ and the data's name).")
     ] = None,
@@ -52,14 +55,14 @@ def train(
     )
 
 
-def train_and_show(data: str, *, as_json: bool, example: str = "PROMPT", **settings: Any) -> None:
+def train_and_show(data: str, *, as_json: bool, **settings: Any) -> None:
     """Train with progress on stderr, then say where the results are and how to go on."""
     with open_reporter() as reporter:
         from calotype.inspection.training import train as run_training
 
         run = run_training(data, **settings, reporter=reporter)
     output.say(f"look at {run.report}")
-    output.say(f"go on:  calotype sample {shlex.quote(str(run.folder))} {shlex.quote(example)}")
+    output.say(f"go on:  calotype sample {shlex.quote(str(run.folder))} {_example(run)}")
     values = {
         "run": str(run.folder),
         "report": str(run.report),
@@ -68,6 +71,14 @@ def train_and_show(data: str, *, as_json: bool, example: str = "PROMPT", **setti
         "metrics": _latest_metrics(run.metrics),
     }
     output.result(values, [str(run.report)], as_json=as_json)
+
+
+def _example(run: Run) -> str:
+    """What to ask this model for, as words of a command."""
+    facts = run.facts()
+    if facts.get("examples"):
+        return shlex.quote(str(facts["examples"][0]))
+    return f"--label {shlex.quote(str(facts['classes'][0]))}" if facts.get("classes") else "-n 16"
 
 
 def _latest_metrics(path: Path) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ h1 { margin: 0; font-size: clamp(32px, 5.5vw, 52px); font-weight: 400; line-heig
 h2 { margin: 72px 0 4px; font-size: 27px; font-weight: 400; line-height: 1.25; text-wrap: balance; }
 main section:first-child h2 { margin-top: 30px; }
 h3 { margin: 34px 0 6px; font-size: 18px; font-weight: 600; }
-p { max-width: 66ch; margin: 0 0 18px; overflow-wrap: break-word; }
+p { max-width: 66ch; text-wrap: pretty; margin: 0 0 18px; overflow-wrap: break-word; }
 header p:last-child { margin: 14px 0 0; font-size: 19px; }
 .quiet, figcaption, footer { color: var(--quiet); }
 figure { margin: 0; min-width: 0; }
@@ -42,7 +42,7 @@ img { display: block; width: 100%; height: auto; background: var(--mount); }
   padding: 5px; margin: 12px 0 20px; background: var(--mount); border: 1px solid var(--line); }
 .strip figcaption { margin: 3px 0 0; font-size: 12px; font-variant-numeric: tabular-nums; text-align: center; }
 .panels { display: grid; align-items: end; gap: 30px 34px; margin: 20px 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); }
 .panels figcaption { display: flex; flex-wrap: wrap; gap: 0 16px; margin: 0 0 4px; font-size: 13px; }
 .panels b { color: var(--ink); font-weight: 600; }
 .train { color: var(--print); } .held { color: var(--slate); } .value { font-variant-numeric: tabular-nums; }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -55,6 +55,18 @@ class Order:
     num_steps: int
     guidance_scale: float
     sampler: str
+
+
+class Wishes(TypedDict, total=False):
+    """What `sample`, `sample_tensor` and `stream` take besides the prompts."""
+
+    labels: Sequence[str] | None
+    negative: str | None
+    num_images: int
+    seed: int
+    num_steps: int | None
+    guidance_scale: float | None
+    sampler: str | None
 
 
 @dataclass
@@ -121,41 +133,28 @@ class Pipeline:
         Picture k of the call is drawn from seed + k: alone or in a batch it is the same picture. Each carries its
         prompt, seed and settings in `image.info`. Raises UserError where the model cannot do what is asked.
         """
-        order = self._order(prompts, labels, negative, num_images, seed, num_steps, guidance_scale, sampler)
+        order = self._order(
+            prompts,
+            labels=labels,
+            negative=negative,
+            num_images=num_images,
+            seed=seed,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+        )
         images = to_pil(self._draw(order))
         for image, settings in zip(images, order.settings, strict=True):
             image.info["calotype"] = settings
         return images
 
-    def sample_tensor(
-        self,
-        prompts: str | Sequence[str] | None = None,
-        *,
-        labels: Sequence[str] | None = None,
-        negative: str | None = None,
-        num_images: int = 1,
-        seed: int = 0,
-        num_steps: int | None = None,
-        guidance_scale: float | None = None,
-        sampler: str | None = None,
-    ) -> Tensor:
+    def sample_tensor(self, prompts: str | Sequence[str] | None = None, **wishes: Unpack[Wishes]) -> Tensor:
         """As `sample`, but (n, 3, H, W) float in [-1, 1] on the CPU."""
-        return self._draw(self._order(prompts, labels, negative, num_images, seed, num_steps, guidance_scale, sampler))
+        return self._draw(self._order(prompts, **wishes))
 
-    def stream(
-        self,
-        prompts: str | Sequence[str] | None = None,
-        *,
-        labels: Sequence[str] | None = None,
-        negative: str | None = None,
-        num_images: int = 1,
-        seed: int = 0,
-        num_steps: int | None = None,
-        guidance_scale: float | None = None,
-        sampler: str | None = None,
-    ) -> Iterator[Frame]:
+    def stream(self, prompts: str | Sequence[str] | None = None, **wishes: Unpack[Wishes]) -> Iterator[Frame]:
         """As `sample`, level by level: the last frame's `images()` are the pictures. One batch of at most 64."""
-        order = self._order(prompts, labels, negative, num_images, seed, num_steps, guidance_scale, sampler)
+        order = self._order(prompts, **wishes)
         if len(order.seeds) > BATCH:
             raise UserError(f"{len(order.seeds)} pictures are too many to stream at once", f"ask for {BATCH} or fewer")
         return self._frames(order)
@@ -202,14 +201,15 @@ class Pipeline:
 
     def _order(
         self,
-        prompts: str | Sequence[str] | None,
-        labels: Sequence[str] | None,
-        negative: str | None,
-        num_images: int,
-        seed: int,
-        num_steps: int | None,
-        guidance_scale: float | None,
-        sampler: str | None,
+        prompts: str | Sequence[str] | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        negative: str | None = None,
+        num_images: int = 1,
+        seed: int = 0,
+        num_steps: int | None = None,
+        guidance_scale: float | None = None,
+        sampler: str | None = None,
     ) -> Order:
         defaults = self.recipe.sampling
         num_steps = defaults.num_steps if num_steps is None else num_steps
