@@ -160,13 +160,29 @@ def test_wrong_input_is_one_clear_line(tmp_path: Path) -> None:
         train(shapes, out=tmp_path / "b", size=32, steps=1, overrides=["condition=text"], reporter=Silent())
 
 
+def test_a_first_try_can_be_mended_and_a_strangers_folder_is_left_alone(tmp_path: Path) -> None:
+    shapes, out = paint(tmp_path / "shapes"), tmp_path / "run"
+    with pytest.raises(UserError, match="no such file"):
+        train(tmp_path / "shaeps", out=out, size=32, steps=1, overrides=QUICK)
+    with pytest.raises(UserError, match="no captions"):
+        train(shapes, out=out, size=48, steps=1, overrides=[*QUICK, "condition=text"])
+    run = train(shapes, out=out, size=32, steps=1, overrides=QUICK)
+    assert run.load("cpu").size == 32
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    with pytest.raises(UserError, match="is not a run"):
+        train(shapes, out=tmp_path / "mine", size=32, steps=1)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
 def test_what_a_kill_left_aside_is_put_right(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
+    run.write_config({"recipe": {}})
     (run.folder / ".model.77.old").mkdir(parents=True)
     (run.folder / ".model.77.old" / "model.json").write_text("{}")
     (run.folder / "latents").mkdir()
     (run.folder / ".latents.77.old").mkdir()
     (run.folder / ".config.yaml.77.tmp").write_text("half")
     with run.locked():
-        assert sorted(path.name for path in run.folder.iterdir()) == [".lock", "latents", "model"]
+        assert sorted(path.name for path in run.folder.iterdir()) == [".lock", "config.yaml", "latents", "model"]
         assert (run.model / "model.json").exists()

@@ -36,6 +36,10 @@ class Run:
         return self.folder / "config.yaml"
 
     @property
+    def journal(self) -> Path:
+        return self.folder / "journal.jsonl"
+
+    @property
     def data(self) -> Path:
         return self.folder / "data"
 
@@ -87,12 +91,17 @@ class Run:
         return values
 
     def write_config(self, values: dict[str, Any]) -> None:
-        """Fix the run's settings: the first call writes them, a later one with other values is refused."""
-        if not self.config.exists():
+        """Fix the run's settings. Once training has begun, other values are refused; before, they replace the old ones.
+
+        So a first try with a wrong path or size can be mended by the next command.
+        """
+        differing = _differences(self.read_config(), values) if self.config.exists() else []
+        if not self.journal.exists():
+            if differing:
+                shutil.rmtree(self.data, ignore_errors=True)
+                shutil.rmtree(self.captions, ignore_errors=True)
             write_text(self.config, yaml.safe_dump(values, sort_keys=False))
-            return
-        differing = _differences(self.read_config(), values)
-        if differing:
+        elif differing:
             name, old, new = differing[0]
             raise UserError(
                 f"{self.folder} was started with {name} = {old}, not {new}",
@@ -117,6 +126,10 @@ class Run:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes off this run. The lock dies with its process, however that ends."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file", "choose another --out")
+        if self.folder.is_dir() and not self.config.exists() and any(p.name != ".lock" for p in self.folder.iterdir()):
+            raise UserError(f"{self.folder} holds other files and is not a run", "choose a new folder with --out")
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / ".lock", "w") as file:
             try:

@@ -124,7 +124,7 @@ class Stages:
         pictures = self.pictures(data)
         conditions = prepare_conditions(self.run, self.recipe, pictures, self.reporter)
         self.recipe = conditions.fill(self.recipe)
-        self.journal = Journal(self.run.folder / "journal.jsonl")
+        self.journal = Journal(self.run.journal)
         self.journal.request(self.budget)
         start = load(from_model, "cpu") if from_model is not None else None
         vae = self.vae(pictures, start)
@@ -146,8 +146,9 @@ class Stages:
     def vae(self, pictures: PictureSet, start: Pipeline | None) -> ConvVAE:
         """Train the VAE and freeze it."""
         recipe = self.recipe
-        torch.manual_seed(recipe.seed)
-        vae = ConvVAE(recipe.vae.network).to(self.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            vae = ConvVAE(recipe.vae.network).to(self.device)
         if start is not None:
             vae.load_state_dict(start.codec.vae.state_dict())
         if not self.journal.segments("vae"):
@@ -204,8 +205,9 @@ class Stages:
     ) -> UNet:
         """Train the denoiser over all the segments asked for."""
         recipe, conditions = self.recipe, conditions.to(self.device)
-        torch.manual_seed(recipe.seed + 1)
-        network = UNet(recipe.network).to(self.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed + 1)
+            network = UNet(recipe.network).to(self.device)
         if conditions.unique is not None:
             network.condition.fit_text(conditions.training_text(pictures).to(self.device))
         if start is not None:
