@@ -123,7 +123,7 @@ class DenoiserObjective:
         self.latents, self.condition = latents.to(device), condition
         self.train_ids, self.seed, self.device = train_ids, seed, device
         self.num_samples = len(train_ids)
-        self.fixed = {"held_out_error": held_out_ids[:256], "train_error": train_ids[: 256 if len(held_out_ids) else 0]}
+        self.fixed = {"held_out_error": held_out_ids[:256], "train_error": train_ids[:256]}
 
     def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
         shape = tuple(self.latents.mean.shape[2:])
