@@ -2,8 +2,8 @@
 
     python benchmarks/faults.py [--kills 10] [--steps 150] [--vae-steps 150] [--seed 0]
 
-Trains a reference with --steps, then another run that is killed `kills` times at random moments of its
-work, and goes on by the same command each time. Prints one JSON object; exit 1 if anything differs or any state was unreadable.
+Trains a reference with --steps, then another run that is killed `kills` times at random moments of its work,
+and goes on by the same command each time. Prints one JSON object; exit 1 if anything differs or was unreadable.
 """
 
 from __future__ import annotations
