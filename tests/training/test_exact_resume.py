@@ -54,15 +54,19 @@ class Toy:
 
 
 def run_toy(
-    folder: Path, optimizer: str = "muon", dies_at: int | None = None, ends: tuple[int, ...] = (STEPS,)
+    folder: Path,
+    optimizer: str = "muon",
+    dies_at: int | None = None,
+    ends: tuple[int, ...] = (STEPS,),
+    checkpoint_seconds: float = 0,
 ) -> None:
     """One process: train the stage in `folder` up to its last segment, or die on the way."""
     config = LoopConfig(
         batch_size=4,
         optimizer=OptimizerConfig(name=optimizer, warmup=3),
         log_every=5,
-        validate_every=4,
-        checkpoint_seconds=0,
+        validate_every=5,
+        checkpoint_seconds=checkpoint_seconds,
     )
     journal = Journal(folder / "journal.jsonl")
     for i, end in enumerate(ends):
@@ -104,6 +108,15 @@ def test_dying_at_every_step_of_one_run_changes_nothing(tmp_path: Path) -> None:
             run_toy(tmp_path / "often", dies_at=step)
     run_toy(tmp_path / "often")
     assert final_state(tmp_path / "often") == final_state(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_falls_due_on_the_last_step_skips_no_measure(tmp_path: Path) -> None:
+    run_toy(tmp_path / "often")  # a checkpoint after every step, the last one included
+    run_toy(tmp_path / "seldom", checkpoint_seconds=1e9)
+    assert final_state(tmp_path / "often") == final_state(tmp_path / "seldom")
+    last = json.loads((tmp_path / "seldom" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == STEPS
+    assert "held_out_error" in last
 
 
 def test_training_on_is_exact_too(tmp_path: Path) -> None:

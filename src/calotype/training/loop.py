@@ -62,6 +62,8 @@ def train_stage(objective: Objective, config: LoopConfig, run: StageRun) -> nn.M
         while (segment := trainer.segment()) is not None:
             trainer.take_step(segment)
             trainer.keep_books(segment)
+            if trainer.step == segment.end:
+                trainer.finish()
             if stop.requested:
                 trainer.save()
                 raise KeyboardInterrupt
@@ -155,7 +157,11 @@ class _Trainer:
         self.saved_at = time.monotonic()
 
     def finish(self) -> None:
-        """Measure and save the end of the last segment, unless that was done before."""
+        """Measure and save the end of a segment, unless that was done before.
+
+        A checkpoint of a segment's last step is written here and nowhere else, so that none exists without the
+        measures that belong to it.
+        """
         if self.saved_step == self.step:
             return
         if self.run.metrics.count:
