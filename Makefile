@@ -2,7 +2,7 @@
 #   make quickstart [MINUTES=30]   train the demonstration model and write its report
 #   make test | check              tests | format, lint, types, import layers
 #   make bench [RUN=runs/...]      measurements
-#   make faults                    kill -9 a training ten times; it must end bit-identical
+#   make faults                    kill -9 a training a dozen times; it must end bit-identical
 SHELL := /bin/bash
 PYTHON ?= python3
 RUN ?= runs/quickstart

@@ -1,6 +1,6 @@
 """kill -9 a training at random instants of both stages; the same command must end bit-identical to an undisturbed run.
 
-    python benchmarks/faults.py [--kills 10] [--steps 150] [--vae-steps 150] [--seed 0]
+    python benchmarks/faults.py [--kills 12] [--steps 100] [--vae-steps 250] [--seed 0]
 
 Trains a reference with --steps, then another run that is killed `kills` times at random moments of its work,
 and goes on by the same command each time. Prints one JSON object; exit 1 if anything differs or was unreadable.
@@ -22,9 +22,9 @@ from pathlib import Path
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--vae-steps", type=int, default=150)
+    parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--vae-steps", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", default="openmoji")
     options = parser.parse_args()
