@@ -99,6 +99,8 @@ def test_fine_tuning_starts_from_the_models_weights(class_run: Run, tmp_path: Pa
     run = train(shapes, out=tmp_path / "tuned", steps=1, **settings)  # type: ignore[arg-type]
     assert (run.model / "vae.safetensors").read_bytes() == (class_run.model / "vae.safetensors").read_bytes()
     assert run.facts()["vae_steps"] == 0
+    with pytest.raises(UserError, match="does not fit this data"):
+        train(shapes / "disc", out=tmp_path / "other", steps=1, **settings)  # type: ignore[arg-type]
 
 
 def test_unfinished_runs_can_be_sampled_and_empty_ones_say_so(class_run: Run, tmp_path: Path) -> None:

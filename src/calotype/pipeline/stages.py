@@ -124,9 +124,14 @@ class Stages:
         pictures = self.pictures(data)
         conditions = prepare_conditions(self.run, self.recipe, pictures, self.reporter)
         self.recipe = conditions.fill(self.recipe)
+        start = load(from_model, "cpu") if from_model is not None else None
+        if start is not None and start.recipe.network != self.recipe.network:
+            raise UserError(
+                f"{from_model} does not fit this data: its network takes other conditions or another size",
+                "start from a model of the same --size, with captions if these pictures have them, or leave --from out",
+            )
         self.journal = Journal(self.run.journal)
         self.journal.request(self.budget)
-        start = load(from_model, "cpu") if from_model is not None else None
         vae = self.vae(pictures, start)
         latents = self.latents(pictures, vae)
         codec = Codec(vae, latents.statistics, self.recipe.size).to(self.device)
@@ -211,8 +216,6 @@ class Stages:
         if conditions.unique is not None:
             network.condition.fit_text(conditions.training_text(pictures).to(self.device))
         if start is not None:
-            if start.recipe.network != recipe.network:
-                raise UserError("the model given with --from has another network or other classes than this run's")
             network.load_state_dict(start.network.state_dict())
         objective = DenoiserObjective(
             network,
