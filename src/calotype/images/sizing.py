@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from statistics import median
 
+from calotype.images.decode import UnreadablePictureError
 from calotype.images.source import open_source
 
 LOOKED_AT = 32
@@ -24,6 +25,6 @@ def natural_size(data: str | Path) -> int:
         try:
             with Image.open(BytesIO(picture.read())) as image:
                 sides.append(min(image.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except (UnreadablePictureError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue  # the decoder will list it among the refused
     return LARGE if sides and median(sides) >= LARGE else SMALL
