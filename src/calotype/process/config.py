@@ -1,7 +1,5 @@
 """A process as plain values and back, for configs and bundles."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -9,40 +7,38 @@ from typing import Any
 from calotype.core.errors import UserError, nearest
 from calotype.process.gaussian import Process, RectifiedFlow, VarianceExploding, VariancePreserving
 
-SCHEDULES: dict[str, Callable[..., Process]] = {
+Factory = Callable[..., Process]
+SCHEDULES: dict[str, Factory] = {
     "linear": VariancePreserving.linear,
     "scaled-linear": VariancePreserving.scaled_linear,
     "cosine": VariancePreserving.cosine,
     "angle": VariancePreserving.angle,
 }
-KINDS = ("variance-preserving", "rectified-flow", "variance-exploding")
+KINDS: dict[str, Factory | dict[str, Factory]] = {
+    "variance-preserving": SCHEDULES,
+    "rectified-flow": RectifiedFlow,
+    "variance-exploding": VarianceExploding,
+}
 
 
 def process_from_config(values: dict[str, Any]) -> Process:
     """The process whose `config()` gave these values. Unknown kinds, schedules and keys name the nearest known one."""
-    values = dict(values)
-    kind = values.pop("kind", None)
-    if kind not in KINDS:
-        raise UserError(f"unknown process kind {kind!r}", nearest(str(kind), KINDS))
-    if kind == "rectified-flow":
-        factory: Callable[..., Process] = RectifiedFlow
-    elif kind == "variance-exploding":
-        factory = VarianceExploding
-    else:
-        schedule = values.pop("schedule", None)
-        if schedule not in SCHEDULES:
-            raise UserError(f"unknown noise schedule {schedule!r}", nearest(str(schedule), SCHEDULES))
-        factory = SCHEDULES[schedule]
-    known = [] if factory is RectifiedFlow else list(inspect.signature(factory).parameters)
-    for key in values:
+    settings = dict(values)
+    factory = _named("process kind", settings.pop("kind", None), KINDS)
+    if isinstance(factory, dict):
+        factory = _named("noise schedule", settings.pop("schedule", None), factory)
+    known = inspect.signature(factory).parameters
+    for key, value in settings.items():
         if key not in known:
-            raise UserError(
-                f"process: unknown key '{key}'", nearest(key, known) if known else f"{kind} has no settings"
-            )
-    for key, value in values.items():
-        wanted = bool if key == "zero_terminal_snr" else (int, float)
-        if not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool)):
-            raise UserError(
-                f"process: {key} is {value!r}", "give a number" if wanted is not bool else "give true or false"
-            )
-    return factory(**values)
+            mend = nearest(key, known) if known else f"{values['kind']} has no settings"
+            raise UserError(f"process: unknown key '{key}'", mend)
+        switch = isinstance(known[key].default, bool)
+        if type(value) not in ((bool,) if switch else (int, float)):
+            raise UserError(f"process: {key} is {value!r}", "give true or false" if switch else "give a number")
+    return factory(**settings)
+
+
+def _named(what: str, name: Any, known: dict[str, Any]) -> Any:
+    if name not in list(known):
+        raise UserError(f"unknown {what} {name!r}", nearest(str(name or ""), known))
+    return known[name]

@@ -1,7 +1,5 @@
 """What any process allows: noising, and the exact posterior between two of its levels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -11,11 +9,11 @@ from torch import Tensor
 def broadcast(rate: Tensor, like: Tensor) -> Tensor:
     """A rate, () or (b,), in the dtype and on the device of `like` (b, ...), shaped to multiply it row by row."""
     rate = rate.to(like.dtype).to(like.device)
-    return rate if rate.ndim == 0 else rate.reshape(-1, *([1] * (like.ndim - 1)))
+    return rate.reshape(-1, *[1] * (like.ndim - 1)) if rate.ndim else rate
 
 
 def add_noise(process: Any, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-    """x_t = a x0 + b eps, a draw from q(x_t given x0) for eps ~ N(0, I). x0, eps (b, ...), t () or (b,)."""
+    """x_t = a x0 + b eps (eq. 1), a draw from q(x_t given x0) for eps ~ N(0, I). x0, eps (b, ...), t () or (b,)."""
     t = torch.as_tensor(t)
     return broadcast(process.signal_rate(t), x0) * x0 + broadcast(process.noise_rate(t), x0) * eps
 
@@ -23,8 +21,8 @@ def add_noise(process: Any, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
 def posterior(process: Any, x0: Tensor, x_t: Tensor, t: Tensor, t_next: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of q(x_s given x_t, x0) for any level s = t_next < t (Ho et al. 2020, eqs. 6-7, any stride).
 
-    var = (b_s^2 / b^2)(b^2 - (a/a_s)^2 b_s^2) = -b_s^2 expm1(2 (log_snr_t - log_snr_s)),
-    mean = a_s x0 + (a b_s^2 / (a_s b^2)) (x_t - a x0).
+    mean = a_s x0 + (a b_s^2 / (a_s b^2)) (x_t - a x0) (eq. 13),
+    var = (b_s^2 / b^2)(b^2 - (a/a_s)^2 b_s^2) = -b_s^2 expm1(2 (log_snr_t - log_snr_s)) (eq. 14).
     The mean is shaped like x_t, the variance broadcasts against it. Raises ValueError unless t_next < t.
     """
     t, t_next = torch.as_tensor(t), torch.as_tensor(t_next)

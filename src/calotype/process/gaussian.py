@@ -1,9 +1,7 @@
 """The forward process x_t = signal_rate(t) x0 + noise_rate(t) eps: three families, one interface, no weights."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -18,8 +16,7 @@ from calotype.process.schedule import (
     scaled_linear_betas,
     within,
 )
-
-PRIOR_SIGNAL_LIMIT = 0.1
+from calotype.process.terminal import check_prior
 
 
 class Process(ABC):
@@ -27,13 +24,14 @@ class Process(ABC):
 
     t = 0 is clean and `t_max` the noisiest level; `t_min` is the least noisy level training visits. Rates take t of any
     dtype and shape and return float64 of that shape. `num_train_steps` is T for tables, None for continuous levels.
-    `default_grid` is the kind of grid that suits the family.
+    `default_grid` is the kind of grid and `default_density` the density of training levels that suit the family.
     """
 
     t_max: float
     t_min: float
     num_train_steps: int | None = None
     default_grid: str = "trailing"
+    default_density: str = "uniform"
 
     @abstractmethod
     def signal_rate(self, t: Tensor) -> Tensor:
@@ -49,7 +47,7 @@ class Process(ABC):
 
     @abstractmethod
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
-        """The inverse of `log_snr`."""
+        """The inverse of `log_snr`, t_max for anything noisier."""
 
     @abstractmethod
     def network_time(self, t: Tensor) -> Tensor:
@@ -64,7 +62,7 @@ class Process(ABC):
         return torch.ones_like(as_float64(t))
 
     def prior(self, shape: tuple[int, ...], noise: Tensor) -> Tensor:
-        """x_T ~ the limit of q(x_T) that forgets x0, from standard normal `noise` of this shape.
+        """x_T ~ the limit of q(x_T) that forgets x0 (eq. 12), from standard normal `noise` of this shape.
 
         Raises UserError if the process does not forget: at t_max more than 0.1 of the signal is left.
         """
@@ -85,23 +83,9 @@ class Process(ABC):
         return hash(repr(self))
 
     def __repr__(self) -> str:
-        values = self.config()
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in values.items() if k != 'kind')})"
-
-
-def check_prior(process: Any) -> None:
-    """Refuse a start from the prior that q(x_T) has not reached, naming both numbers.
-
-    The signal's share is a / sqrt(a^2 + b^2), which is signal_rate for variance-preserving processes.
-    """
-    log_snr = process.log_snr(torch.tensor(process.t_max, dtype=torch.float64))
-    left = float(torch.sigmoid(2 * log_snr).sqrt())
-    if left > PRIOR_SIGNAL_LIMIT:
-        raise UserError(
-            f"the process keeps signal_rate {left:.3g} at its noisiest t = {process.t_max:g}, "
-            f"but starting from pure noise needs at most {PRIOR_SIGNAL_LIMIT:g}",
-            "train with more noise (betas belong to T: scale them by 1000/T) or start from a noised picture",
-        )
+        settings = self.config()
+        settings.pop("kind")
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
 
 class VariancePreserving(Process):
@@ -109,11 +93,7 @@ class VariancePreserving(Process):
 
     def __init__(self, schedule: NoiseSchedule | AngleSchedule) -> None:
         self.schedule = schedule
-        if isinstance(schedule, NoiseSchedule):
-            self.num_train_steps = schedule.num_train_steps
-            self.t_max, self.t_min = float(schedule.num_train_steps), 1.0
-        else:
-            self.t_max, self.t_min = schedule.t_max, min(0.002, schedule.t_max)
+        self.t_min, self.t_max, self.num_train_steps = schedule.t_min, schedule.t_max, schedule.num_train_steps
 
     @classmethod
     def linear(
@@ -122,8 +102,8 @@ class VariancePreserving(Process):
         beta_start: float = 1e-4,
         beta_end: float = 0.02,
         zero_terminal_snr: bool = False,
-    ) -> VariancePreserving:
-        """beta from start to end, evenly. The defaults belong to T = 1000; other T want betas scaled by 1000/T."""
+    ) -> Self:
+        """beta from start to end, evenly (eq. 3). The defaults belong to T = 1000: scale them by 1000/T."""
         betas = linear_betas(num_train_steps, beta_start, beta_end)
         return cls._table("linear", betas, zero_terminal_snr, beta_start=beta_start, beta_end=beta_end)
 
@@ -134,8 +114,8 @@ class VariancePreserving(Process):
         beta_start: float = 0.00085,
         beta_end: float = 0.012,
         zero_terminal_snr: bool = False,
-    ) -> VariancePreserving:
-        """sqrt(beta) evenly, the schedule of latent diffusion (Rombach et al. 2022)."""
+    ) -> Self:
+        """sqrt(beta) evenly (eq. 4), the schedule of latent diffusion (Rombach et al. 2022)."""
         betas = scaled_linear_betas(num_train_steps, beta_start, beta_end)
         return cls._table("scaled-linear", betas, zero_terminal_snr, beta_start=beta_start, beta_end=beta_end)
 
@@ -146,37 +126,37 @@ class VariancePreserving(Process):
         offset: float = 0.008,
         beta_max: float = 0.999,
         zero_terminal_snr: bool = False,
-    ) -> VariancePreserving:
-        """alpha_bar along a squared cosine (Nichol & Dhariwal 2021)."""
+    ) -> Self:
+        """alpha_bar along a squared cosine (eq. 5; Nichol & Dhariwal 2021)."""
         betas = cosine_betas(num_train_steps, offset, beta_max)
         return cls._table("cosine", betas, zero_terminal_snr, offset=offset, beta_max=beta_max)
 
     @classmethod
-    def angle(cls, t_max: float = 0.999) -> VariancePreserving:
-        """The seed's levels: t is noise_rate, continuous on [0, t_max]; trained up to, and started at, t_max < 1."""
-        if not 0 < t_max < 1:
-            raise UserError(f"t_max is {t_max!r}", "the angle's levels end below 1, e.g. at 0.999")
+    def angle(cls, t_max: float = 0.999) -> Self:
+        """The seed's levels (eq. 8): t is noise_rate in [0, t_max], continuous; trained up to and started at t_max."""
+        if not AngleSchedule.t_min < t_max < 1:
+            raise UserError(f"t_max is {t_max!r}", "the angle's levels end above 0.002 and below 1, e.g. at 0.999")
         return cls(AngleSchedule(float(t_max)))
 
     @classmethod
-    def _table(cls, name: str, betas: Tensor, zero_terminal_snr: bool, **settings: Any) -> VariancePreserving:
-        settings = {"schedule": name, "num_train_steps": len(betas), **settings, "zero_terminal_snr": zero_terminal_snr}
-        return cls(NoiseSchedule.from_betas(betas, settings, zero_terminal_snr=zero_terminal_snr))
+    def _table(cls, name: str, betas: Tensor, zero_terminal_snr: bool, **settings: float) -> Self:
+        named = {"schedule": name, "num_train_steps": len(betas), **settings, "zero_terminal_snr": zero_terminal_snr}
+        return cls(NoiseSchedule.from_betas(betas, named, zero_terminal_snr=zero_terminal_snr))
 
     def log_snr(self, t: Tensor) -> Tensor:
         return self.schedule.log_snr(t)
 
+    def alpha_bar(self, t: Tensor) -> Tensor:
+        """signal_rate^2 = sigmoid(2 log_snr), the product of 1 - beta up to t (eq. 6)."""
+        return torch.sigmoid(2 * self.log_snr(t))
+
     def signal_rate(self, t: Tensor) -> Tensor:
-        """sqrt(alpha_bar) = sqrt(sigmoid(2 log_snr))."""
-        return torch.sigmoid(2 * self.log_snr(t)).sqrt()
+        """sqrt(alpha_bar)."""
+        return self.alpha_bar(t).sqrt()
 
     def noise_rate(self, t: Tensor) -> Tensor:
         """sqrt(1 - alpha_bar) = sqrt(sigmoid(-2 log_snr))."""
         return torch.sigmoid(-2 * self.log_snr(t)).sqrt()
-
-    def alpha_bar(self, t: Tensor) -> Tensor:
-        """signal_rate^2, the product of 1 - beta up to t."""
-        return torch.sigmoid(2 * self.log_snr(t))
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
         return self.schedule.t_from_log_snr(log_snr)
@@ -187,25 +167,23 @@ class VariancePreserving(Process):
         return t * 1000 if self.num_train_steps is None else t - 1
 
     def config(self) -> dict[str, Any]:
-        if isinstance(self.schedule, AngleSchedule):
-            return {"kind": "variance-preserving", "schedule": "angle", "t_max": self.t_max}
         return {"kind": "variance-preserving", **self.schedule.settings}
 
 
 class RectifiedFlow(Process):
-    """The straight path a = 1 - t, b = t on [0, 1] (Liu et al. 2023; Lipman et al. 2023)."""
+    """The straight path a = 1 - t, b = t on [0, 1] (eq. 9; Liu et al. 2023; Lipman et al. 2023)."""
 
     t_max = 1.0
     t_min = 0.001
 
     def signal_rate(self, t: Tensor) -> Tensor:
-        return 1 - within(as_float64(t), self.t_max)
+        return 1 - self.noise_rate(t)
 
     def noise_rate(self, t: Tensor) -> Tensor:
         return within(as_float64(t), self.t_max)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        t = within(as_float64(t), self.t_max)
+        t = self.noise_rate(t)
         return torch.log1p(-t) - torch.log(t)
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
@@ -220,9 +198,10 @@ class RectifiedFlow(Process):
 
 
 class VarianceExploding(Process):
-    """a = 1, b = sigma = t on [0, sigma_max] (Song et al. 2021; Karras et al. 2022); prior N(0, sigma_max^2 I)."""
+    """a = 1, b = sigma = t up to sigma_max (eq. 10; Song et al. 2021; Karras et al. 2022). Prior: N(0, t_max^2 I)."""
 
     default_grid = "karras"
+    default_density = "log-normal"
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
         if not 0 < sigma_min < sigma_max:
@@ -230,13 +209,13 @@ class VarianceExploding(Process):
         self.t_min, self.t_max = float(sigma_min), float(sigma_max)
 
     def signal_rate(self, t: Tensor) -> Tensor:
-        return torch.ones_like(within(as_float64(t), self.t_max))
+        return torch.ones_like(self.noise_rate(t))
 
     def noise_rate(self, t: Tensor) -> Tensor:
         return within(as_float64(t), self.t_max)
 
     def log_snr(self, t: Tensor) -> Tensor:
-        return -torch.log(within(as_float64(t), self.t_max))
+        return -torch.log(self.noise_rate(t))
 
     def t_from_log_snr(self, log_snr: Tensor) -> Tensor:
         return torch.exp(-as_float64(log_snr)).clamp(max=self.t_max)

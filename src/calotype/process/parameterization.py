@@ -1,9 +1,8 @@
-"""What a network predicts, and the way from there to x0_hat. With a = signal_rate, b = noise_rate at t:
+"""What a network predicts, and the way from there to x0_hat.
 
-eps; x0; v = a eps - b x0 (Salimans & Ho 2022); flow u = eps - x0 (Lipman et al. 2023).
+Every parameterisation is a mixture F = p x0 + q eps. Together with x_t = a x0 + b eps, two equations in two unknowns:
+x0 = (q x_t - b F)/(a q - b p).
 """
-
-from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
@@ -13,68 +12,68 @@ from torch import Tensor
 from calotype.core.errors import UserError, nearest
 from calotype.process.forward import broadcast
 
-Parameterization = Literal["eps", "x0", "v", "flow"]
+Parameterization = Literal["eps", "x0", "v", "flow", "edm"]
 
 
 def check_parameterization(parameterization: str, process: Any) -> None:
     """Refuse an unknown name, and eps where the noisiest level has no signal: (x_t - b eps)/a is undefined there."""
-    if parameterization not in get_args(Parameterization):
-        known = get_args(Parameterization)
-        raise UserError(f"unknown parameterization '{parameterization}'", nearest(parameterization, known))
-    if parameterization == "eps" and float(process.signal_rate(torch.tensor(process.t_max))) == 0:
+    _check_name(parameterization)
+    if parameterization == "eps" and not process.signal_rate(torch.tensor(process.t_max)):
         raise UserError(
             f"eps-prediction cannot give x0 at t = {process.t_max:g}, where signal_rate is 0", "predict v or x0"
         )
 
 
+def mixture(parameterization: str, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """(p, q) of F = p x0 + q eps at signal_rate a and noise_rate b, float64 shaped like them:
+
+    eps (0, 1); x0 (1, 0); v (-b, a), eq. 15 (Salimans & Ho 2022); flow (-1, 1), eq. 16 (Lipman et al. 2023);
+    edm (b, -a)/sqrt(a^2 + b^2), eq. 17: the F of Karras et al. 2022, eq. 7, for sigma_data = 1.
+    """
+    _check_name(parameterization)
+    zero, one, norm = torch.zeros_like(a), torch.ones_like(a), torch.hypot(a, b)
+    return {"eps": (zero, one), "x0": (one, zero), "v": (-b, a), "flow": (-one, one), "edm": (b / norm, -a / norm)}[
+        parameterization
+    ]
+
+
 def target(parameterization: Parameterization, process: Any, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """What the network should say at t, shaped like x0: eps, x0, a eps - b x0, or eps - x0."""
-    if parameterization == "eps":
-        return eps
-    if parameterization == "x0":
-        return x0
-    if parameterization == "flow":
-        return eps - x0
-    if parameterization == "v":
-        a, b = _rates(process, t, x0)
-        return a * eps - b * x0
-    raise UserError(
-        f"unknown parameterization '{parameterization}'", nearest(parameterization, get_args(Parameterization))
-    )
+    """What the network should say at t, shaped like x0 (eqs. 15-17): F = p x0 + q eps."""
+    p, q = mixture(parameterization, *_rates(process, t))
+    return broadcast(p, x0) * x0 + broadcast(q, x0) * eps
 
 
 def x0_from_prediction(
     parameterization: Parameterization, process: Any, x_t: Tensor, t: Tensor, prediction: Tensor
 ) -> Tensor:
-    """x0_hat (b, ...) from a prediction at x_t:
+    """x0_hat (b, ...) from a prediction F at x_t (eq. 18): (q x_t - b F)/(a q - b p), which is for
 
-    eps: (x_t - b eps)/a; x0: itself; v: (a x_t - b v)/(a^2 + b^2); flow: (x_t - b u)/(a + b).
-    Raises ValueError for eps at a = 0.
+    eps: (x_t - b F)/a; x0: F; v: (a x_t - b F)/(a^2 + b^2); flow: (x_t - b F)/(a + b);
+    edm: a x_t/(a^2 + b^2) + b F/sqrt(a^2 + b^2). Raises ValueError for eps at a = 0.
     """
+    a, b = _rates(process, t)
+    p, q = mixture(parameterization, a, b)
     if parameterization == "x0":
         return prediction
-    a, b = _rates(process, t, x_t)
-    if parameterization == "eps":
-        if bool((a == 0).any()):
-            raise ValueError("x0 is undefined from eps where signal_rate is 0")
-        return (x_t - b * prediction) / a
-    if parameterization == "v":
-        return (a * x_t - b * prediction) / (a * a + b * b)
-    if parameterization == "flow":
-        return (x_t - b * prediction) / (a + b)
-    raise UserError(
-        f"unknown parameterization '{parameterization}'", nearest(parameterization, get_args(Parameterization))
-    )
+    if parameterization == "eps" and not a.all():
+        raise ValueError("x0 is undefined from eps where signal_rate is 0")
+    return (broadcast(q, x_t) * x_t - broadcast(b, x_t) * prediction) / broadcast(a * q - b * p, x_t)
 
 
 def eps_from_x0(process: Any, x_t: Tensor, t: Tensor, x0_hat: Tensor) -> Tensor:
-    """eps_hat = (x_t - a x0_hat)/b, (b, ...). Raises ValueError at t = 0, where there is no noise to find."""
-    a, b = _rates(process, t, x_t)
-    if bool((b == 0).any()):
+    """eps_hat = (x_t - a x0_hat)/b, (b, ...) (eq. 19). ValueError at t = 0, where there is no noise to find."""
+    a, b = _rates(process, t)
+    if not b.all():
         raise ValueError("eps is undefined where noise_rate is 0")
-    return (x_t - a * x0_hat) / b
+    return (x_t - broadcast(a, x_t) * x0_hat) / broadcast(b, x_t)
 
 
-def _rates(process: Any, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+def _rates(process: Any, t: Tensor) -> tuple[Tensor, Tensor]:
     t = torch.as_tensor(t)
-    return broadcast(process.signal_rate(t), like), broadcast(process.noise_rate(t), like)
+    return process.signal_rate(t), process.noise_rate(t)
+
+
+def _check_name(parameterization: str) -> None:
+    known = get_args(Parameterization)
+    if parameterization not in known:
+        raise UserError(f"unknown parameterization '{parameterization}'", nearest(parameterization, known))
