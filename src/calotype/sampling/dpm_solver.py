@@ -1,7 +1,5 @@
 """DPM-Solver++: second-order multistep in log_snr on x0_hat, deterministic and stochastic."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +29,7 @@ def dpmpp_2m_step(
     noise: Tensor | None = None,
     memory: Past | None = None,
 ) -> tuple[Tensor, Past]:
-    """x_s = (b_s/b) x_t + a_s (1 - e^(-h)) D, h = log_snr_s - log_snr_t (Lu et al. 2022, algorithm 2).
+    """x_s = (b_s/b) x_t + a_s (1 - e^(-h)) D, h = log_snr_s - log_snr_t, eq. 31 (Lu et al. 2022, algorithm 2).
 
     D = x0_hat + (x0_hat - x0_hat_before)/(2r), r = h_before/h; on the first step and on the landing at t = 0, where h
     is infinite, D = x0_hat.
@@ -53,23 +51,23 @@ def dpmpp_2m_sde_step(
     noise: Tensor | None = None,
     memory: Past | None = None,
 ) -> tuple[Tensor, Past]:
-    """x_s = (b_s/b) e^(-h) x_t + a_s (1 - e^(-2h)) D + b_s sqrt(1 - e^(-2h)) noise, D as in `dpmpp_2m_step`.
+    """x_s = (b_s/b) e^(-h) x_t + a_s (1 - e^(-2h)) D + b_s sqrt(1 - e^(-2h)) noise, eq. 32.
 
-    The second-order solver of the reverse SDE (Lu et al. 2022, the SDE variant); its first step is the posterior.
-    Raises ValueError without noise, save on the landing, which adds none.
+    D and h as in `dpmpp_2m_step`. The second-order solver of the reverse SDE (Lu et al. 2022, the SDE variant); its
+    first step is the posterior. Raises ValueError without noise, save on the landing, which adds none.
     """
     now, then = from_to(process, t, t_next)
     x0_hat = estimate(denoiser, x_t, t, cond)
     kept = decay(now, then)
     x_next = (then.b / now.b * kept) * x_t + then.a * (1 - kept**2) * _extrapolated(x0_hat, now, then, memory)
-    if then.b > 0:
+    if then.b:
         x_next = x_next + then.b * math.sqrt(1 - kept**2) * fresh(noise, x_t)
     return x_next, Past(x0_hat, now.log_snr)
 
 
 def _extrapolated(x0_hat: Tensor, now: Level, then: Level, past: Past | None) -> Tensor:
-    """x0_hat carried to the middle of the step along its last change; a past at log_snr = -inf weighs nothing."""
-    if past is None or math.isinf(then.log_snr) or math.isinf(past.log_snr):
+    """D: x0_hat carried to the middle of the step along its last change; a past at log_snr = -inf weighs nothing."""
+    if past is None or math.isinf(then.log_snr):
         return x0_hat
     half = (then.log_snr - now.log_snr) / (now.log_snr - past.log_snr) / 2
     return (1 + half) * x0_hat - half * past.x0_hat

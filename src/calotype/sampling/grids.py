@@ -1,68 +1,74 @@
-"""Which levels a sampler visits."""
-
-from __future__ import annotations
+"""Which levels a sampler visits (eqs. 34 and 35)."""
 
 import math
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from calotype.core.errors import UserError, nearest
 
-GridKind = Literal["uniform", "trailing", "quadratic", "log_snr", "karras"]
-KINDS = ("uniform", "trailing", "quadratic", "log_snr", "karras")
+GridKind = Literal["uniform", "trailing", "quadratic", "cube_root", "log_snr", "karras"]
+KINDS: tuple[GridKind, ...] = get_args(GridKind)
+BETWEEN_TABLE_LEVELS = ("log_snr", "karras")
+SILENT_LOG_SNR = -7.0  # stands in for -inf where a level has no signal at all: a thousandth of it
 
 
-def timestep_grid(process: Any, num_steps: int, kind: GridKind | None = None) -> Tensor:
-    """num_steps + 1 levels, float64, strictly decreasing: the first is t_max, the last is 0, which is clean.
+def timestep_grid(process: Any, num_steps: int, kind: GridKind | None = None, *, shift: float = 1.0) -> Tensor:
+    """K + 1 levels for K = num_steps, float64, strictly decreasing: the first is t_max, the last is 0, which is clean.
 
-    trailing: t_max (1 - i/K) (Lin et al. 2024); uniform: evenly from t_max to t_min, then 0; quadratic: the same in
-    sqrt(t); log_snr: the same in log_snr; karras: the same in sigma^(1/7), sigma = b/a (Karras et al. 2022, eq. 5).
-    Tables are visited at integers wherever K <= T leaves them distinct; log_snr and karras, and K > T, fall between.
-    The default is the family's own: trailing, and karras for variance-exploding processes.
+    The noisy ones, i = 0 ... K - 1 (eq. 34). uniform: evenly from t_max to t_min; quadratic, log_snr: the same in
+    sqrt(t), in log_snr; karras: in sigma^(1/7), sigma = b/a (Karras et al. 2022, eq. 5); trailing: t_max (1 - i/K),
+    but not below t_min (Lin et al. 2024); cube_root, the seed's: t_max - (t_max - t_min) (i/(K - 1))^(1/3). Then
+    `shift` moves them up (eq. 35, Esser et al. 2024): u = t/t_max becomes shift u / (1 + (shift - 1) u).
+    Tables are visited at integers wherever that leaves the levels distinct; log_snr and karras fall between.
+    The default kind is the family's own: trailing, and karras for variance-exploding processes.
+    Raises UserError for num_steps below 1, an unknown kind, a shift below 1, or levels that float64 cannot tell apart.
     """
-    if isinstance(num_steps, bool) or int(num_steps) != num_steps or num_steps < 1:
+    if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
         raise UserError(f"num_steps is {num_steps!r}", "a sampler needs a whole number of at least 1 step")
-    kind = getattr(process, "default_grid", "trailing") if kind is None else kind
-    if kind not in KINDS:
-        raise UserError(f"unknown grid '{kind}'", nearest(str(kind), KINDS))
-    count, t_max, t_min = int(num_steps), float(process.t_max), float(process.t_min)
-    levels_of_table = getattr(process, "num_train_steps", None)
-    if count == 1:
-        noisy = torch.tensor([t_max], dtype=torch.float64)
-    elif kind == "trailing" and (levels_of_table is None or count <= levels_of_table):
-        noisy = t_max * (1 - torch.arange(count, dtype=torch.float64) / count)
-    elif kind in ("trailing", "uniform"):
-        noisy = torch.linspace(t_max, t_min, count, dtype=torch.float64)
-    elif kind == "quadratic":
-        noisy = torch.linspace(t_max**0.5, t_min**0.5, count, dtype=torch.float64) ** 2
-    else:
-        noisy = _in_log_snr(process, count, kind)
-    if levels_of_table is not None and kind in ("uniform", "trailing", "quadratic"):
+    if not (math.isfinite(shift) and shift >= 1):
+        raise UserError(f"shift is {shift!r}", "give a number of at least 1, where 1 shifts nothing")
+    chosen = getattr(process, "default_grid", "trailing") if kind is None else kind
+    noisy = _noisy_levels(process, num_steps, chosen)
+    noisy = shift * noisy / (1 + (shift - 1) * noisy / process.t_max)
+    if getattr(process, "num_train_steps", None) is not None and chosen not in BETWEEN_TABLE_LEVELS:
         whole = noisy.round()
-        noisy = whole if bool((whole.diff() < 0).all()) else noisy
-    grid = torch.cat([noisy, torch.zeros(1, dtype=torch.float64)])
-    grid[0] = t_max
-    if not bool((grid.diff() < 0).all()):
-        raise UserError(f"{num_steps} steps do not fit between t = {t_max:g} and {t_min:g}", "ask for fewer steps")
+        noisy = whole if bool(whole.diff().all()) else noisy
+    noisy[0] = process.t_max  # exactly, and above a level that stands in for it
+    grid = torch.cat([noisy, noisy.new_zeros(1)])
+    if not bool(grid.diff().all()):
+        raise UserError(
+            f"{num_steps} steps with shift {shift:g} leave levels between t = {process.t_max:g} and 0 that are equal",
+            "ask for fewer steps or a smaller shift",
+        )
     return grid
 
 
-def _in_log_snr(process: Any, count: int, kind: str) -> Tensor:
-    """`count` levels from t_max to t_min, evenly in log_snr or in sigma^(1/7)."""
-    first = [process.t_max]
-    if math.isinf(float(process.log_snr(torch.tensor(process.t_max)))):
-        # A level without signal has no finite log_snr: it is visited first, and the rest starts right below it.
-        width = 1.0 if process.num_train_steps is not None else process.t_max / 1000
-        first.append(max(process.t_max - width, (process.t_max + process.t_min) / 2))
-    if count <= len(first):
-        return torch.tensor(first[:count], dtype=torch.float64)
-    edges = process.log_snr(torch.tensor([first[-1], process.t_min], dtype=torch.float64))
-    points = count - len(first) + 1
-    if kind == "log_snr":
-        log_snr = torch.linspace(float(edges[0]), float(edges[1]), points, dtype=torch.float64)
-    else:
-        ends = torch.exp(-edges / 7)
-        log_snr = -7 * torch.log(torch.linspace(float(ends[0]), float(ends[1]), points, dtype=torch.float64))
-    return torch.cat([torch.tensor(first, dtype=torch.float64), process.t_from_log_snr(log_snr)[1:]])
+def _noisy_levels(process: Any, num_steps: int, kind: str) -> Tensor:
+    """Levels from t_max (or right below it) down to about t_min, float64 (num_steps,)."""
+    t_max, t_min = float(process.t_max), float(process.t_min)
+    evenly = partial(torch.linspace, steps=num_steps, dtype=torch.float64)
+    match kind:
+        case "uniform":
+            return evenly(t_max, t_min)
+        case "trailing":
+            return evenly(t_max, max(t_max / num_steps, t_min))
+        case "quadratic":
+            return evenly(t_max**0.5, t_min**0.5) ** 2
+        case "cube_root":
+            return t_max - (t_max - t_min) * evenly(0, 1) ** (1 / 3)
+        case "log_snr":
+            return process.t_from_log_snr(evenly(*_log_snr_ends(process)))
+        case "karras":
+            noisiest, cleanest = (math.exp(-end / 7) for end in _log_snr_ends(process))
+            return process.t_from_log_snr(-7 * torch.log(evenly(noisiest, cleanest)))
+        case _:
+            raise UserError(f"unknown grid '{kind}'", nearest(str(kind), KINDS))
+
+
+def _log_snr_ends(process: Any) -> list[float]:
+    """log_snr at t_max and at t_min, both finite."""
+    ends = process.log_snr(torch.tensor([process.t_max, process.t_min], dtype=torch.float64))
+    return ends.nan_to_num(neginf=SILENT_LOG_SNR).tolist()

@@ -1,8 +1,5 @@
 """What every step reads: the rates at a level as plain float64 numbers, and one call of the denoiser."""
 
-from __future__ import annotations
-
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +8,12 @@ from torch import Tensor
 
 from calotype.core.types import Denoiser
 
+DEVICES_WITHOUT_FLOAT64 = ("mps",)
+
 
 @dataclass(frozen=True)
 class Level:
-    """signal_rate a, noise_rate b and log_snr = ln(a/b) at one t."""
+    """signal_rate a, noise_rate b and log_snr = ln(a/b) at one t (eq. 2)."""
 
     a: float
     b: float
@@ -24,8 +23,7 @@ class Level:
 def level(process: Any, t: Tensor | float) -> Level:
     """The rates at scalar t, in double precision."""
     t = torch.as_tensor(t)
-    a, b = float(process.signal_rate(t)), float(process.noise_rate(t))
-    return Level(a, b, math.inf if b == 0 else -math.inf if a == 0 else math.log(a / b))
+    return Level(float(process.signal_rate(t)), float(process.noise_rate(t)), float(process.log_snr(t)))
 
 
 def from_to(process: Any, t: Tensor | float, t_next: Tensor | float) -> tuple[Level, Level]:
@@ -37,8 +35,8 @@ def from_to(process: Any, t: Tensor | float, t_next: Tensor | float) -> tuple[Le
 
 
 def estimate(denoiser: Denoiser, x_t: Tensor, t: Tensor | float, cond: Any) -> Tensor:
-    """x0_hat = D(x_t, t, cond), with scalar t given to every row (b,)."""
-    dtype = torch.float32 if x_t.device.type == "mps" else torch.float64
+    """x0_hat = D(x_t, t, cond), with scalar t given to every row (b,), in double precision where there is any."""
+    dtype = torch.float32 if x_t.device.type in DEVICES_WITHOUT_FLOAT64 else torch.float64
     return denoiser(x_t, torch.full((len(x_t),), float(t), dtype=dtype, device=x_t.device), cond)
 
 

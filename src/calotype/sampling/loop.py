@@ -1,7 +1,6 @@
 """The only sampling loop: a step function carried along a grid."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from calotype.sampling.dpm_solver import dpmpp_2m_step
 
 NoiseSource = Callable[[int, Tensor], Tensor]
 Callback = Callable[[int, Tensor, Tensor, Tensor], None]
+ROUNDING = 1e-6  # a grid that came through float32 still starts at t_max
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,11 @@ def sample(
 ) -> Tensor:
     """x0 (b, ...) from x_T (b, ...) at level grid[0], down the strictly decreasing `grid` to its last level.
 
-    noise(i, x_t) gives the fresh noise of step i = 0 ... K - 1; a stochastic step without it raises ValueError.
-    callback(i, t, x_t, x0_hat) is called after each step with the fields of its frame, i = 1 ... K. `from_prior` says
-    that x_T forgot its x0; by default so, if the grid starts at t_max. Raises UserError if the start lies outside the
-    range the denoiser was trained on, if its process is another one, or if the prior is not reached at t_max.
+    noise(i, x_t) gives the fresh noise of step i = 0 ... K - 1; a stochastic step without it raises ValueError, and so
+    does a grid that does not fall. callback(i, t, x_t, x0_hat) is called after each step with the fields of its frame,
+    i = 1 ... K. `from_prior` says that x_T forgot its x0; by default so, if the grid starts at t_max. Raises UserError
+    if the start lies outside the range the denoiser was trained on, if its process is another one, if the prior is not
+    reached at t_max, and if the denoiser answers in another shape or with NaN or infinity.
     """
     frames = sample_frames(denoiser, process, x_T, grid, step=step, cond=cond, noise=noise, from_prior=from_prior)
     x_t = x_T
@@ -74,16 +75,16 @@ def sample_frames(
     grid = torch.as_tensor(grid, dtype=torch.float64).cpu()
     _check_grid(grid)
     _check_start(denoiser, process, grid, from_prior)
-    return _frames(_Watched(denoiser), process, x_T, grid, step, cond, noise)
+    return _frames(_Watched(denoiser, len(grid) - 1), process, x_T, grid, step, cond, noise)
 
 
 def _frames(
-    denoiser: _Watched, process: Any, x_t: Tensor, grid: Tensor, step: Step, cond: Any, noise: NoiseSource | None
+    denoiser: "_Watched", process: Any, x_t: Tensor, grid: Tensor, step: Step, cond: Any, noise: NoiseSource | None
 ) -> Iterator[Frame]:
     memory: Any = None
     yield Frame(0, grid[0], x_t, None)
-    for i in range(len(grid) - 1):
-        denoiser.x0_hat = None
+    for i in range(denoiser.num_steps):
+        denoiser.begin(i + 1)
         with torch.no_grad():
             fresh = None if noise is None else noise(i, x_t)
             x_t, memory = step(denoiser, process, x_t, grid[i], grid[i + 1], cond=cond, noise=fresh, memory=memory)
@@ -91,15 +92,35 @@ def _frames(
 
 
 class _Watched:
-    """A denoiser that remembers the first x0_hat of a step, so that any step function can be filmed."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser, self.x0_hat = denoiser, None
+    """A denoiser that remembers the first x0_hat of a step, so that any step function can be filmed, and refuses
+    answers that would end in a broken picture.
+    """
 
     x0_hat: Tensor | None
+    step: int
+
+    def __init__(self, denoiser: Denoiser, num_steps: int) -> None:
+        self.denoiser, self.num_steps = denoiser, num_steps
+
+    def begin(self, step: int) -> None:
+        """Step number 1 ... num_steps is about to be taken."""
+        self.step, self.x0_hat = step, None
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         x0_hat = self.denoiser(x_t, t, cond)
+        if x0_hat.shape != x_t.shape:
+            raise UserError(
+                f"the denoiser gave shape {tuple(x0_hat.shape)} for x_t of shape {tuple(x_t.shape)}",
+                "it must give an estimate of x0, shaped like x_t",
+            )
+        if not bool(x0_hat.isfinite().all()):
+            source = "the denoiser gave" if bool(x_t.isfinite().all()) else "the denoiser was given"
+            rows = [row for row, values in enumerate(x0_hat) if not bool(values.isfinite().all())]
+            raise UserError(
+                f"{source} NaN or infinity at t = {t.max():g} (step {self.step} of {self.num_steps}), "
+                f"in rows {rows} of {len(x_t)}",
+                "look at its weights and conditions, or try float32",
+            )
         self.x0_hat = x0_hat if self.x0_hat is None else self.x0_hat
         return x0_hat
 
@@ -121,11 +142,12 @@ def _check_start(denoiser: Any, process: Any, grid: Tensor, from_prior: bool | N
         raise UserError(
             f"the denoiser was trained on {trained_on!r}, the sampler steps by {process!r}", "use one process"
         )
-    highest = min(float(process.t_max), float(getattr(denoiser, "t_max", process.t_max)))
-    if start > highest:
+    t_max = float(process.t_max)
+    highest = min(t_max, float(getattr(denoiser, "t_max", t_max)))
+    if start > highest * (1 + ROUNDING):
         raise UserError(
             f"sampling would start at t = {start:g}, but the model was trained up to t = {highest:g}",
             "start the grid inside the trained range",
         )
-    if from_prior or (from_prior is None and start == float(process.t_max)):
+    if from_prior or (from_prior is None and math.isclose(start, t_max, rel_tol=ROUNDING)):
         check_prior(process)

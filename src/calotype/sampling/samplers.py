@@ -1,14 +1,14 @@
 """The samplers by name."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from calotype.core.errors import UserError, nearest
 from calotype.core.types import Step
+from calotype.sampling.alpha import alpha_step
 from calotype.sampling.ddim import ddim_step
 from calotype.sampling.ddpm import ddpm_step
 from calotype.sampling.dpm_solver import dpmpp_2m_sde_step, dpmpp_2m_step
+from calotype.sampling.euler import euler_step
 from calotype.sampling.grids import GridKind
 from calotype.sampling.heun import heun_step
 
@@ -36,9 +36,11 @@ SAMPLERS: dict[str, Sampler] = {
     for sampler in (
         Sampler("ddpm", ddpm_step, needs_noise=True, num_steps=250),
         Sampler("ddim", ddim_step, needs_noise=False, num_steps=50),
+        Sampler("alpha", alpha_step, needs_noise=False, grid="cube_root", num_steps=70),
+        Sampler("euler", euler_step, needs_noise=False, num_steps=50),
         Sampler("dpm++2m", dpmpp_2m_step, needs_noise=False),
         Sampler("dpm++2m-sde", dpmpp_2m_sde_step, needs_noise=True, num_steps=30),
-        Sampler("heun", heun_step, needs_noise=False, passes=2),
+        Sampler("heun", heun_step, needs_noise=False, grid="log_snr", passes=2),
     )
 }
 
