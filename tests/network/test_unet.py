@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from calotype.core.types import TextEmbedding
 from calotype.network import Condition, UNet, UNetConfig, get_network
-from calotype.nn import ResidualBlock
+from calotype.nn import ResidualBlock, sinusoidal_embedding
 
 SMALL = {"channels": (16, 32), "emb_channels": 24, "condition_channels": 20, "head_channels": 8}
 CONFIGS = {
     "unconditional": UNetConfig(**SMALL),
     "class": UNetConfig(**SMALL, num_classes=3, map_channels=2, map_size=8),
     "pooled text": UNetConfig(**SMALL, text_dim=5, map_channels=2, map_size=8),
+    "tiled map": UNetConfig(**SMALL, text_dim=5, map_channels=6, map_kind="tiled"),
     "tokens": UNetConfig(**SMALL, text_dim=5, text_tokens=True),
     "skips of every block": UNetConfig(**SMALL, num_classes=3, skips="block", blocks_per_level=2, middle_blocks=2),
     "three levels": UNetConfig(
@@ -100,7 +101,7 @@ def test_the_map_tells_positions_apart() -> None:
     config = CONFIGS["class"]
     network = awake(UNet(config))
     assert network.map is not None
-    layout = network.map(network.condition(condition(config, 3)))
+    layout = network.map(network.condition(condition(config, 3)), torch.zeros(3), torch.zeros(3, 4, 8, 8))
     assert layout.shape == (3, 2, 8, 8)
     assert layout.flatten(2).std(dim=2).min() > 0
 
@@ -118,8 +119,23 @@ def test_text_is_whitened_by_the_training_captions(power: float, spread: float) 
     assert spread * 0.5 < measured < spread * 2.0
 
 
-def test_get_network_has_the_widths_of_the_walkthrough() -> None:
+def test_the_tiled_map_is_level_and_condition_at_every_position() -> None:
+    network = awake(UNet(CONFIGS["tiled map"]))
+    assert network.map is not None
+    assert network.conv_in.in_channels == 4 + 32 + 6
+    asked = network.condition(condition(CONFIGS["tiled map"], 2))
+    tiled = network.map(asked, torch.tensor([100.0, 900.0]), torch.zeros(2, 4, 3, 5))
+    assert tiled.shape == (2, 38, 3, 5)
+    assert torch.equal(tiled, tiled[:, :, :1, :1].expand_as(tiled))
+    torch.testing.assert_close(tiled[:, :32, 1, 2], sinusoidal_embedding(torch.tensor([0.1, 0.9])))
+    torch.testing.assert_close(tiled[:, 32:, 1, 2], network.map.project(asked))
+
+
+def test_get_network_is_the_walkthroughs() -> None:
     network = get_network(latent_image_size=8, block_depth=1, emb_size=5, latent_channels=4)
     assert network.config.channels == (128, 256, 512)
+    assert network.conv_in.in_channels == 4 + 32 + 256
+    text = Condition.from_pooled(torch.randn(2, 5))
+    assert network(torch.randn(2, 4, 8, 8), torch.tensor([5.0, 900.0]), text).shape == (2, 4, 8, 8)
     with pytest.raises(ValueError, match="divisible by 4"):
         get_network(latent_image_size=10)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
-from calotype.nn import CrossAttention, ResidualBlock, SpatialAttention, sinusoidal_embedding
+from calotype.nn import CrossAttention, ResidualBlock, SpatialAttention, sinusoidal_embedding, timestep_embedding
 
 
 def test_residual_block_starts_as_the_identity() -> None:
@@ -49,13 +50,30 @@ def test_cross_attention_ignores_masked_tokens_and_sees_the_others() -> None:
     assert change.flatten(2).std(dim=2).max() > 1e-5, "with several tokens the change differs from place to place"
 
 
-def test_sinusoidal_embedding_by_hand() -> None:
-    u = torch.tensor([0.0, 3.0])
-    e = sinusoidal_embedding(u, 4)
+def test_timestep_embedding_by_hand() -> None:
+    e = timestep_embedding(torch.tensor([0.0, 3.0]), 4)
     expected = [[1, 1, 0, 0], [math.cos(3), math.cos(0.03), math.sin(3), math.sin(0.03)]]
     torch.testing.assert_close(e, torch.tensor(expected))
 
 
-def test_sinusoidal_embedding_has_no_constant_half() -> None:
-    spread = sinusoidal_embedding(torch.linspace(0, 20_000, 999), 32).std(dim=0)
-    assert (spread > 1e-2).all()
+def test_sinusoidal_embedding_is_the_walkthroughs() -> None:
+    """Sine and cosine of 2 pi f u side by side, f from 1 to 1000, each ten times the one before for 4 of them."""
+    u = 0.0137
+    waves = [wave(2 * math.pi * f * u) for f in (1, 10, 100, 1000) for wave in (math.sin, math.cos)]
+    torch.testing.assert_close(
+        sinusoidal_embedding(torch.tensor([u, 0.0]), 8), torch.tensor([waves, [0.0, 1.0] * 4]), rtol=1e-4, atol=1e-4
+    )
+    assert sinusoidal_embedding(torch.rand(5)).shape == (5, 32)
+    lower = sinusoidal_embedding(torch.tensor([0.25]), 2, min_frequency=0.5, max_frequency=0.5)
+    torch.testing.assert_close(lower, torch.tensor([[math.sin(math.pi / 4), math.cos(math.pi / 4)]]))
+    for emb_dim in (0, 7):
+        with pytest.raises(ValueError, match="come in pairs"):
+            sinusoidal_embedding(torch.rand(2), emb_dim)
+
+
+@pytest.mark.parametrize(
+    "embedding", [sinusoidal_embedding(torch.linspace(0, 1, 997), 32), timestep_embedding(torch.arange(20_000.0), 32)]
+)
+def test_no_wave_stands_still(embedding: torch.Tensor) -> None:
+    """Frequencies divided twice would leave half of them constant."""
+    assert (embedding.std(dim=0) > 1e-2).all()

@@ -2,14 +2,19 @@
 
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser
-from calotype.network.guidance import dynamic_thresholding, guided, thresholded
+from calotype.network.guidance import Threshold, autoguided, dress, guided
+from calotype.network.thresholding import clipped, dynamic_thresholding, thresholded
 from calotype.network.unet import UNet, UNetConfig, get_network
 
 __all__ = [
     "Condition",
     "NetworkDenoiser",
+    "Threshold",
     "UNet",
     "UNetConfig",
+    "autoguided",
+    "clipped",
+    "dress",
     "dynamic_thresholding",
     "get_network",
     "guided",

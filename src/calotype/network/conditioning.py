@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from calotype.core.types import TextEmbedding
+from calotype.nn import sinusoidal_embedding
+
+LEVEL_CHANNELS = 32  # of a tiled map: the noise level
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,14 @@ class Condition:
         """The same batch with these rows (b,) bool (default: all) made null."""
         rows = torch.ones_like(self.null) if rows is None else rows
         return Condition(self.null | rows, self.label, self.text)
+
+    @staticmethod
+    def from_pooled(vectors: Tensor) -> Condition:
+        """Texts given as pooled vectors (b, d) alone, without tokens."""
+        rows, width = vectors.shape
+        mask = torch.zeros(rows, 0, dtype=torch.bool, device=vectors.device)
+        text = TextEmbedding(vectors, vectors.new_zeros(rows, 0, width), mask)
+        return Condition(torch.zeros(rows, dtype=torch.bool, device=vectors.device), text=text)
 
     @staticmethod
     def nothing(batch_size: int, device: Any = None) -> Condition:
@@ -123,17 +134,36 @@ class ConditionEncoder(nn.Module):
         return torch.cat([first, cond.text.tokens], dim=1), seen
 
 
-class ConditionMap(nn.Module):
+class TiledMap(nn.Module):
+    """The walkthrough's condition map, the same at every position: noise level in 32 channels, condition in the rest.
+
+    hidden (b, hidden) and time (b,) -> (b, 32 + channels, h, w) of x_t's size, concatenated to x_t. The time is 1000 t
+    for levels t in [0, 1] (`Process.network_time`), so time / 1000 is the walkthrough's noise level.
+    """
+
+    def __init__(self, hidden: int, channels: int) -> None:
+        super().__init__()
+        self.channels = LEVEL_CHANNELS + channels
+        self.project = nn.Linear(hidden, channels)
+
+    def forward(self, hidden: Tensor, time: Tensor, x_t: Tensor) -> Tensor:
+        level = sinusoidal_embedding(time / 1000, LEVEL_CHANNELS).to(hidden.dtype)
+        vector = torch.cat([level, self.project(hidden)], dim=1)
+        return vector[:, :, None, None].expand(-1, -1, *x_t.shape[2:])
+
+
+class LayoutMap(nn.Module):
     """The condition as a picture: hidden vector (b, hidden) -> map (b, channels, size, size), concatenated to x_t.
 
-    The walkthrough's condition map is the same vector at every position. This one is a learned layout: what should
-    stand where, known to the first convolution. On few concepts it is what turns mush into things (docs/log.md).
+    A learned layout: what should stand where, known to the first convolution. On few concepts it is what turns mush
+    into things (docs/log.md).
     """
 
     def __init__(self, hidden: int, channels: int, size: int) -> None:
         super().__init__()
+        self.channels = channels
         self.shape = (channels, size, size)
         self.layout = nn.Linear(hidden, channels * size * size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, time: Tensor, x_t: Tensor) -> Tensor:
         return self.layout(hidden).unflatten(1, self.shape)

@@ -1,23 +1,31 @@
-"""Wrappers denoiser -> denoiser: classifier-free guidance, and thresholding of x0_hat."""
+"""Wrappers denoiser -> denoiser that steer x0_hat, and the one order in which all wrappers are put on."""
 
-from __future__ import annotations
-
-from typing import Any
+import math
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from calotype.core.errors import UserError, nearest
 from calotype.core.types import Denoiser
 from calotype.network.conditioning import Condition
+from calotype.network.denoiser import per_row
+from calotype.network.thresholding import clipped, thresholded
+
+Threshold = Literal["none", "dynamic", "static"]
 
 
 class guided:
-    """Classifier-free guidance x0_hat = w D(x_t, t, cond) + (1 - w) D(x_t, t, null) (Ho & Salimans 2022).
+    """Classifier-free guidance x0_hat = w D(x_t, t, cond) + (1 - w) D(x_t, t, null) (eq. 36; Ho & Salimans 2022).
 
-    Both halves go through the network in one batch of 2b. scale 1 is the conditional denoiser itself, in one pass, and
-    so is every level outside `interval` = (t_low, t_high) (Kynkaanniemi et al. 2024). `null_cond` is what to move away
-    from: by default `cond.dropped()`; a Condition (a negative prompt) or a tensor, of one row or of b. A tensor `cond`
-    needs it given. Without a condition (None) there is nothing to guide, and the denoiser answers alone.
+    Both halves go through the network in one batch of 2b. scale w = 1 is the conditional denoiser itself, in one pass,
+    and so is every level outside `interval` = (t_low, t_high) (eq. 37; Kynkaanniemi et al. 2024). `null_cond` is what
+    to move away from: by default `cond.dropped()`; or a negative prompt, a Condition or tensor of one row or of b. A
+    tensor `cond` needs it given. Without a condition (None) there is nothing to guide, and the denoiser answers alone.
+
+    `rescale` = phi in [0, 1] gives each sample phi of the spread of its conditional x0_hat back (eq. 38; Lin et al.
+    2024, section 3.4): x0_hat (phi std(D(cond))/std(x0_hat) + 1 - phi).
+    Raises UserError for a scale that is not finite, an interval that is none, and a rescale outside [0, 1].
     """
 
     def __init__(
@@ -26,75 +34,149 @@ class guided:
         scale: float = 3.0,
         null_cond: Any = None,
         interval: tuple[float, float] | None = None,
+        *,
+        rescale: float = 0.0,
     ) -> None:
-        if interval is not None and not interval[0] <= interval[1]:
-            raise ValueError(f"interval runs from {interval[0]} to {interval[1]}: give (t_low, t_high)")
-        self.denoiser, self.scale, self.null_cond, self.interval = denoiser, float(scale), null_cond, interval
+        if not 0 <= rescale <= 1:
+            raise UserError(f"the guidance rescale is {rescale:g}", "it lies in [0, 1]; 0 switches it off")
+        self.interval = _checked(scale, interval)
+        self.denoiser, self.scale, self.null_cond, self.rescale = denoiser, float(scale), null_cond, rescale
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         """x0_hat (b, c, h, w); t is () or (b,)."""
-        t = torch.as_tensor(t)
-        t = t.expand(len(x_t)) if t.ndim == 0 else t
-        weight = self._weight(t)
-        if cond is None or bool((weight == 1).all()):
+        t = per_row(t, x_t)
+        weights = _weights(self.scale, self.interval, t)
+        if cond is None or all(weight == 1 for weight in weights):
             return self.denoiser(x_t, t, cond)
-        both = _stack(cond, self._null(cond))
+        both = _stack(cond, self.null_cond)
         with_cond, without = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
-        weight = weight.to(x_t.dtype).to(x_t.device).reshape(-1, *([1] * (x_t.ndim - 1)))
-        return weight * with_cond + (1 - weight) * without
+        x0_hat = _mixed(weights, with_cond, without)
+        return _rescaled(x0_hat, with_cond, self.rescale) if self.rescale else x0_hat
 
-    def _weight(self, t: Tensor) -> Tensor:
-        """The guidance scale of each row, 1 outside the interval."""
-        weight = torch.full(t.shape, self.scale, dtype=torch.float32, device=t.device)
-        if self.interval is None:
-            return weight
-        low, high = self.interval
-        return torch.where((t >= low) & (t <= high), weight, 1.0)
 
-    def _null(self, cond: Any) -> Any:
-        """What to move away from, with as many rows as `cond`."""
-        null = self.null_cond
-        if null is None:
-            if not isinstance(cond, Condition):
-                raise ValueError(f"guidance over a {type(cond).__name__} needs null_cond")
-            return cond.dropped()
-        if isinstance(null, Tensor) and null.ndim == cond.ndim - 1:
-            null = null[None]
-        if len(null) not in (1, len(cond)):
-            raise ValueError(f"null_cond has {len(null)} rows, the condition {len(cond)}")
-        if len(null) != len(cond):
-            rows = torch.zeros(len(cond), dtype=torch.int64)
-            null = null[rows.to(null.device if isinstance(null, Tensor) else null.null.device)]
-        return null
+class autoguided:
+    """Autoguidance x0_hat = w D(x_t, t, cond) + (1 - w) D_weak(x_t, t, cond) (eq. 39; Karras et al. 2024).
+
+    `weak` is an earlier checkpoint or a smaller network for the same data and process; its errors are those of
+    `denoiser`, only larger, and the extrapolation moves away from them. scale w = 1, and every level outside
+    `interval` = (t_low, t_high), is `denoiser` itself: the weak one is not asked.
+    Raises UserError for a scale or an interval that is none, and for a weak denoiser of another process.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        weak: Denoiser,
+        scale: float = 2.0,
+        interval: tuple[float, float] | None = None,
+    ) -> None:
+        self.interval = _checked(scale, interval)
+        self.denoiser, self.weak, self.scale = denoiser, weak, float(scale)
+        inner, inner_weak = _innermost(denoiser), _innermost(weak)
+        # Either may be a plain function that names no process; then there is nothing to compare.
+        process = getattr(inner, "process", getattr(inner_weak, "process", None))
+        process_of_weak = getattr(inner_weak, "process", process)
+        if process_of_weak != process:
+            raise UserError(
+                f"the weak denoiser was trained on {process_of_weak!r}, the one it guides on {process!r}",
+                "use one process",
+            )
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
+        """x0_hat (b, c, h, w); t is () or (b,)."""
+        t = per_row(t, x_t)
+        weights = _weights(self.scale, self.interval, t)
+        x0_hat = self.denoiser(x_t, t, cond)
+        if all(weight == 1 for weight in weights):
+            return x0_hat
+        return _mixed(weights, x0_hat, self.weak(x_t, t, cond))
+
+
+def dress(
+    denoiser: Denoiser,
+    *,
+    guidance_scale: float = 1.0,
+    null_cond: Any = None,
+    guidance_interval: tuple[float, float] | None = None,
+    guidance_rescale: float = 0.0,
+    weak: Denoiser | None = None,
+    weak_scale: float = 2.0,
+    threshold: Threshold = "none",
+    percentile: float = 99.5,
+    bound: float = 1.0,
+) -> Denoiser:
+    """`denoiser` in its wrappers, always in this order (eq. 42), and only in those that do something:
+
+    1. classifier-free guidance with its rescale: x1 = w D(cond) + (1 - w) D(null), then eq. 38 (`guided`);
+    2. autoguidance: x2 = w' x1 + (1 - w') D_weak(cond), the weak one itself unguided (`autoguided`);
+    3. thresholding, dynamic with `percentile` or a static clip, within `bound` (`thresholded`, `clipped`).
+    `guidance_interval` holds for 1 and 2. Guidance comes before thresholding, which tames what it overdoes.
+    Raises UserError for what the wrappers refuse, used or not, and for an unknown `threshold`.
+    """
+    guide = guided(denoiser, guidance_scale, null_cond, guidance_interval, rescale=guidance_rescale)
+    denoiser = denoiser if guide.scale == 1 else guide
+    if weak is not None and weak_scale != 1:
+        denoiser = autoguided(denoiser, weak, weak_scale, guidance_interval)
+    finished: dict[str, Denoiser] = {
+        "none": denoiser,
+        "dynamic": thresholded(denoiser, percentile, bound),
+        "static": clipped(denoiser, bound),
+    }
+    if threshold not in finished:
+        raise UserError(f"unknown threshold '{threshold}'", nearest(threshold, finished))
+    return finished[threshold]
+
+
+def _checked(scale: float, interval: tuple[float, float] | None) -> tuple[float, float]:
+    """The interval (t_low, t_high), every level where none is given."""
+    if not math.isfinite(scale):
+        raise UserError(f"the guidance scale is {scale:g}", "it is a finite number; 1 switches guidance off")
+    low, high = interval or (0.0, math.inf)
+    if not 0 <= low <= high:
+        raise UserError(f"the guidance interval runs from {low:g} to {high:g}", "give (t_low, t_high), 0 <= t_low")
+    return low, high
+
+
+def _weights(scale: float, interval: tuple[float, float], t: Tensor) -> list[float]:
+    """Eq. 37 for levels t (b,): w where t_low <= t <= t_high, else 1."""
+    inside = t.clamp(*interval) == t
+    return [scale if row else 1.0 for row in inside.tolist()]
+
+
+def _mixed(weights: list[float], towards: Tensor, away: Tensor) -> Tensor:
+    """w towards + (1 - w) away, with a weight for each row (b, ...)."""
+    weight = towards.new_tensor(weights).reshape(-1, *[1] * (towards.ndim - 1))
+    return weight * towards + (1 - weight) * away
+
+
+def _rescaled(x0_hat: Tensor, with_cond: Tensor, rescale: float) -> Tensor:
+    """Eq. 38 as x0_hat (1 + phi (ratio - 1)), exactly x0_hat where the ratio of spreads is 1. All (b, ...)."""
+    rows, rows_cond = x0_hat.flatten(1), with_cond.flatten(1)
+    std = rows.std(1, correction=0, keepdim=True)
+    ratio = torch.where(std.bool(), rows_cond.std(1, correction=0, keepdim=True) / std, 1.0)  # no spread: leave it
+    return (rows * (1 + rescale * (ratio - 1))).reshape(x0_hat.shape)
 
 
 def _stack(cond: Any, null: Any) -> Any:
-    """Rows of `cond`, then of `null`, in one batch."""
+    """Rows of `cond`, then as many of `null`, in one batch."""
+    if null is None:
+        if not isinstance(cond, Condition):
+            raise ValueError(f"guidance over a {type(cond).__name__} needs null_cond")
+        null = cond.dropped()
     if isinstance(cond, Condition):
-        return Condition.cat([cond, null])
-    return torch.cat([cond, null.to(cond.dtype).to(cond.device)])
+        if len(null) not in (1, len(cond)):
+            raise ValueError(f"null_cond has {len(null)} rows, the condition {len(cond)}")
+        rows = torch.arange(len(null)).expand(len(cond))
+        return Condition.cat([cond, null[rows].to(cond.null.device)])
+    try:
+        return torch.cat([cond, null.to(cond).expand(cond.shape)])
+    except RuntimeError:
+        shapes = f"{tuple(null.shape)}, the condition {tuple(cond.shape)}"
+        raise ValueError(f"null_cond has shape {shapes}") from None
 
 
-def dynamic_thresholding(x0: Tensor, percentile: float = 99.5, bound: float = 1.0) -> Tensor:
-    """Tame the outliers of each sample by itself (Saharia et al. 2022, section 2.3, per sample and with a bound).
-
-    s = max(bound, percentile of |x0| over the sample); x0 is clamped to [-s, s] and multiplied by bound/s. `bound` is
-    that percentile over the training latents (1 for data in [-1, 1]), so latents that are not extreme keep their scale.
-    x0 (b, ...) -> (b, ...).
-    """
-    if not 0 < percentile <= 100 or not bound > 0:
-        raise ValueError(f"percentile {percentile} must lie in (0, 100] and bound {bound} above 0")
-    rows = x0.flatten(1)
-    limit = torch.quantile(rows.abs().float(), percentile / 100, dim=1, keepdim=True).clamp(min=bound).to(x0.dtype)
-    return (rows.clamp(-limit, limit) * (bound / limit)).reshape(x0.shape)
-
-
-class thresholded:
-    """A denoiser whose x0_hat passes through `dynamic_thresholding`."""
-
-    def __init__(self, denoiser: Denoiser, percentile: float = 99.5, bound: float = 1.0) -> None:
-        self.denoiser, self.percentile, self.bound = denoiser, percentile, bound
-
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
-        """x0_hat (b, c, h, w), thresholded per sample."""
-        return dynamic_thresholding(self.denoiser(x_t, t, cond), self.percentile, self.bound)
+def _innermost(denoiser: Any) -> Any:
+    """What the wrappers wrap: each holds it under the name `denoiser`."""
+    while hasattr(denoiser, "denoiser"):
+        denoiser = denoiser.denoiser
+    return denoiser

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from calotype.core.config import Config
-from calotype.network.conditioning import Condition, ConditionEncoder, ConditionMap
-from calotype.nn import DownBlock, ResidualBlock, SpatialAttention, UpBlock, sinusoidal_embedding
+from calotype.network.conditioning import Condition, ConditionEncoder, LayoutMap, TiledMap
+from calotype.nn import DownBlock, ResidualBlock, SpatialAttention, UpBlock, timestep_embedding
 from calotype.nn.layers import group_norm, zeroed
 
 
@@ -19,8 +19,9 @@ class UNetConfig(Config):
 
     `skips`: the way up takes one map from each level ("level"), or one from every block, stem and downsampling of the
     way down ("block", the layout of Ho et al. and of diffusers), which costs half as much time again.
-    `text_tokens` adds cross-attention to every word; `map_channels` concatenates a map of `map_size` positions a side,
-    made from the condition, to the input.
+    `text_tokens` adds cross-attention to every word. `map_channels` concatenates a map made from the condition to the
+    input: a learned layout of `map_size` positions a side ("layout"), or the walkthrough's map, the same at every
+    position, with the noise level in 32 channels of its own ("tiled").
     """
 
     in_channels: int = 4
@@ -37,6 +38,7 @@ class UNetConfig(Config):
     text_dim: int = 0
     text_tokens: bool = False
     map_channels: int = 0
+    map_kind: Literal["layout", "tiled"] = "layout"
     map_size: int = 8
 
 
@@ -58,8 +60,9 @@ class UNet(nn.Module):
             hidden, num_classes=config.num_classes, text_dim=config.text_dim, text_tokens=config.text_tokens
         )
         self.from_condition = nn.Linear(hidden, emb)
-        self.map = ConditionMap(hidden, config.map_channels, config.map_size) if config.map_channels else None
-        self.conv_in = nn.Conv2d(config.in_channels + config.map_channels, widths[0], 3, padding=1)
+        self.map = _condition_map(config)
+        mapped = 0 if self.map is None else self.map.channels
+        self.conv_in = nn.Conv2d(config.in_channels + mapped, widths[0], 3, padding=1)
         self.down, left = nn.ModuleList(), [widths[0]]
         for i, width in enumerate(widths):
             last = i == len(widths) - 1
@@ -91,9 +94,9 @@ class UNet(nn.Module):
     def forward(self, x_t: Tensor, time: Tensor, cond: Condition | None = None) -> Tensor:
         cond = Condition.nothing(len(x_t), x_t.device) if cond is None else cond
         asked = self.condition(cond)
-        emb = self.time_mlp(sinusoidal_embedding(time, self.config.channels[0])) + self.from_condition(asked)
+        emb = self.time_mlp(timestep_embedding(time, self.config.channels[0])) + self.from_condition(asked)
         context = self.condition.context(cond) if self.config.text_tokens else None
-        x = self.conv_in(x_t if self.map is None else torch.cat([x_t, self.map(asked)], dim=1))
+        x = self.conv_in(x_t if self.map is None else torch.cat([x_t, self.map(asked, time, x_t)], dim=1))
         skips = [x] if self.config.skips == "block" else []
         for down in self.down:
             x, left = down(x, emb, context)
@@ -106,21 +109,36 @@ class UNet(nn.Module):
         return self.conv_out(F.silu(self.norm_out(x)))
 
 
+def _condition_map(config: UNetConfig) -> LayoutMap | TiledMap | None:
+    if not config.map_channels:
+        return None
+    if config.map_kind == "tiled":
+        return TiledMap(config.condition_channels, config.map_channels)
+    return LayoutMap(config.condition_channels, config.map_channels, config.map_size)
+
+
+def walkthrough_config(block_depth: int, emb_size: int, latent_channels: int) -> UNetConfig:
+    """The walkthrough's U-Net: 128-256-512 channels, a condition map of 32 + 256, cross-attention to every word."""
+    return UNetConfig(
+        in_channels=latent_channels,
+        channels=(128, 256, 512),
+        blocks_per_level=block_depth,
+        attention=(False, True, True),
+        condition_channels=256,
+        text_dim=emb_size,
+        text_tokens=True,
+        map_channels=256,
+        map_kind="tiled",
+    )
+
+
 def get_network(
     latent_image_size: int = 16, block_depth: int = 3, emb_size: int = 512, latent_channels: int = 4
 ) -> UNet:
     """The U-Net of the walkthrough, 128-256-512 channels: `emb_size` is the dimension of its pooled text vector."""
     if latent_image_size % 4:
         raise ValueError(f"latent_image_size must be divisible by 4, got {latent_image_size}")
-    return UNet(
-        UNetConfig(
-            in_channels=latent_channels,
-            channels=(128, 256, 512),
-            blocks_per_level=block_depth,
-            attention=(False, True, True),
-            text_dim=emb_size,
-        )
-    )
+    return UNet(walkthrough_config(block_depth, emb_size, latent_channels))
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -2,6 +2,14 @@
 
 from calotype.nn.attention import CrossAttention, SpatialAttention
 from calotype.nn.blocks import DownBlock, ResidualBlock, UpBlock
-from calotype.nn.embeddings import sinusoidal_embedding
+from calotype.nn.embeddings import sinusoidal_embedding, timestep_embedding
 
-__all__ = ["CrossAttention", "DownBlock", "ResidualBlock", "SpatialAttention", "UpBlock", "sinusoidal_embedding"]
+__all__ = [
+    "CrossAttention",
+    "DownBlock",
+    "ResidualBlock",
+    "SpatialAttention",
+    "UpBlock",
+    "sinusoidal_embedding",
+    "timestep_embedding",
+]
