@@ -3,6 +3,8 @@
 #   make test | check              tests | format, lint, types, import layers
 #   make bench [RUN=runs/...]      measurements
 #   make faults                    kill -9 a training a dozen times; it must end bit-identical
+#   make mutants                   plant 300 small faults in the mathematics; the tests must see 95 %
+#   make docs                      the pictures of docs/math.md and the table of solver orders
 SHELL := /bin/bash
 PYTHON ?= python3
 RUN ?= runs/quickstart
@@ -13,7 +15,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # Threads that wait without spinning: one other busy process would otherwise cost most of the speed.
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: quickstart test check bench faults
+.PHONY: quickstart test check bench faults mutants docs
 
 quickstart: $(VENV)/.ready-run
 	$(BIN)/calotype quickstart $(if $(MINUTES),--minutes $(MINUTES))
@@ -28,12 +30,19 @@ check: $(VENV)/.ready-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.ready-bench
-	set -e; for script in $(filter-out %/faults.py %/own_concept.py,$(wildcard benchmarks/*.py)); do \
+	set -e; for script in $(filter-out %/faults.py %/mutants.py %/own_concept.py,$(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script; done
 	$(BIN)/python benchmarks/own_concept.py $(RUN)
 
 faults: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
+
+mutants: $(VENV)/.ready-mutants
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py
+
+docs: $(VENV)/.ready-docs
+	$(BIN)/python docs/make_tables.py
+	$(BIN)/python docs/make_figures.py
 
 # venv writes its pip last, so an interrupted set-up is made again.
 $(BIN)/pip:
@@ -42,6 +51,8 @@ $(BIN)/pip:
 $(VENV)/.ready-run: EXTRAS := demo,text
 $(VENV)/.ready-dev: EXTRAS := demo,text,eval,dev
 $(VENV)/.ready-bench: EXTRAS := demo,text,eval,bench
+$(VENV)/.ready-mutants: EXTRAS := demo,text,eval,dev,mutants
+$(VENV)/.ready-docs: EXTRAS := demo,plot
 $(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing calotype[$(EXTRAS)] into $(VENV), about a minute the first time" >&2
 	$(INSTALL) -e '.[$(EXTRAS)]'

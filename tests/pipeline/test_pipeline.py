@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from calotype.core.errors import UserError
 from calotype.images.grid import read_settings, save_png
-from calotype.network import Condition
+from calotype.network import Condition, NetworkDenoiser
 from calotype.pipeline import Diffuser, Pipeline, Run, load
 
 
@@ -60,6 +61,39 @@ def test_refusals_say_what_to_do(model: Pipeline) -> None:
         model.sample(labels=["disc"], negative="blur")
 
 
+def test_settings_of_one_call_are_checked_and_recorded(model: Pipeline) -> None:
+    plain = model.sample(labels=["disc"], num_steps=4)[0]
+    (bounded,) = model.sample(labels=["disc"], num_steps=4, settings={"threshold": "static", "guidance_rescale": 0.7})
+    assert bounded.tobytes() != plain.tobytes()
+    assert bounded.info["calotype"]["threshold"] == "static"
+    for settings, line in (
+        ({"treshold": "static"}, "did you mean 'threshold'"),
+        ({"threshold": "dinamic"}, "did you mean 'dynamic'"),
+        ({"guidance_interval": (-5, 10)}, r"-5"),
+        ({"guidance_interval": (600, 10)}, r"600.*10"),
+        ({"shift": 0.5}, "shift"),
+    ):
+        with pytest.raises(UserError, match=line):
+            model.sample(labels=["disc"], settings=settings)
+
+
+def test_another_sampler_brings_its_own_number_of_steps(model: Pipeline) -> None:
+    assert len(list(model.stream(labels=["disc"]))) == 20
+    assert len(list(model.stream(labels=["disc"], sampler="ddim"))) == 50
+    assert len(list(model.stream(labels=["disc"], sampler="ddim", num_steps=3))) == 3
+
+
+def test_a_weaker_model_guides_and_a_foreign_one_is_refused(model: Pipeline) -> None:
+    weak = replace(model, denoiser=NetworkDenoiser(lambda x, time, cond: 0 * x, model.process, "v"))
+    led = model.sample_tensor(labels=["disc"], num_steps=4, weak=weak, settings={"autoguidance_scale": 3.0})
+    assert (led - model.sample_tensor(labels=["disc"], num_steps=4)).abs().max() > 1e-3
+    same = model.sample_tensor(labels=["disc"], num_steps=4, weak=weak, settings={"autoguidance_scale": 1.0})
+    torch.testing.assert_close(same, model.sample_tensor(labels=["disc"], num_steps=4))
+    foreign = replace(model, classes=["disc"])
+    with pytest.raises(UserError, match="same VAE"):
+        model.sample(labels=["disc"], weak=foreign)
+
+
 def test_encode_and_decode_are_the_codecs(model: Pipeline) -> None:
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     x0 = model.encode(images)
@@ -67,13 +101,13 @@ def test_encode_and_decode_are_the_codecs(model: Pipeline) -> None:
     torch.testing.assert_close(model.decode(x0), model.codec.vae.decode(model.codec.vae.encode(images)[0]).clamp(-1, 1))
 
 
-def test_the_walkthroughs_diffuser_draws_what_ddim_draws(model: Pipeline) -> None:
+def test_the_walkthroughs_diffuser_draws_what_its_sampler_draws(model: Pipeline) -> None:
     from calotype.core.random import seeded_noise
 
     noise = seeded_noise(torch.tensor([3]), 0, model.codec.latent_shape)
     condition = Condition(torch.zeros(1, dtype=torch.bool), label=torch.tensor([0]))
     x0 = Diffuser(model.denoiser, class_guidance=2.0, diffusion_steps=6).reverse_diffusion(noise, condition)
-    expected = model.sample_tensor(labels=["disc"], seed=3, num_steps=6, guidance_scale=2.0, sampler="ddim")
+    expected = model.sample_tensor(labels=["disc"], seed=3, num_steps=6, guidance_scale=2.0, sampler="alpha")
     torch.testing.assert_close(model.decode(x0), expected)
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from calotype.core.errors import UserError
-from calotype.process import VariancePreserving
+from calotype.process import Process, RectifiedFlow, VarianceExploding, VariancePreserving
 from calotype.recipes import Recipe, get_recipe
 
 
@@ -37,6 +37,59 @@ def test_the_process_is_built_from_the_recipe() -> None:
     assert recipe.process.build() == VariancePreserving.cosine(num_train_steps=1000)
     linear = recipe.with_overrides(["process.schedule=linear"])
     assert linear.process.build() == VariancePreserving.linear(num_train_steps=1000)
+
+
+def test_settings_that_cannot_work_are_refused_before_training() -> None:
+    recipe = get_recipe("calotype", 64)
+    for overrides, line in {
+        ("process.schedule=linear", "process.num_train_steps=200"): r"signal_rate 0\.36.*at most 0\.1",
+        ("process.schedule=rectified-flow", "loss.parameterization=eps"): "eps-prediction cannot give x0 at t = 1",
+        ("process.schedule=angle", "process.beta_end=0.02"): "unknown key 'beta_end'",
+        ("loss.weighting=elbo", "loss.density=logit-normal"): "uniform levels",
+        ("process.schedule=cosin",): r"process\.schedule: unknown value 'cosin': did you mean 'cosine'",
+        ("loss.parameterization=epz",): "did you mean 'eps'",
+        ("loss.density=unifrom",): "did you mean 'uniform'",
+        ("loss.weighting=min_snr",): "did you mean 'min-snr'",
+        ("loss.distance=huger",): "did you mean 'huber'",
+        ("sampling.sampler=dpm++3m",): r"unknown sampler 'dpm\+\+3m': did you mean 'dpm\+\+2m'",
+        ("sampling.grid=cuberoot",): "did you mean 'cube_root'",
+        ("sampling.num_steps=0",): r"sampling\.num_steps",
+    }.items():
+        with pytest.raises(UserError, match=line):
+            recipe.with_overrides(list(overrides))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "process"),
+    {
+        "scaled-linear": VariancePreserving.scaled_linear(),
+        "angle": VariancePreserving.angle(),
+        "rectified-flow": RectifiedFlow(),
+        "variance-exploding": VarianceExploding(),
+    }.items(),
+)
+def test_every_family_can_be_asked_for(schedule: str, process: Process) -> None:
+    assert get_recipe("calotype", 64).with_overrides([f"process.schedule={schedule}"]).process.build() == process
+
+
+def test_the_first_walkthrough_is_a_recipe() -> None:
+    recipe = get_recipe("ddpm-64", 64)
+    assert recipe.process.build() == VariancePreserving.linear(1000, 1e-4, 0.02)
+    assert (recipe.loss.parameterization, recipe.loss.distance, recipe.loss.weighting) == ("eps", "l2", "constant")
+    assert (recipe.condition, recipe.sampling.sampler, recipe.sampling.num_steps) == ("none", "ddpm", 1000)
+    assert (recipe.vae.network.downsampling, recipe.vae.network.latent_channels) == (8, 4)
+
+
+def test_the_second_walkthrough_is_a_recipe() -> None:
+    recipe = get_recipe("text-128", 128)
+    assert recipe.process.build() == VariancePreserving.angle()
+    assert recipe.process.build().t_max >= 0.995
+    assert (recipe.loss.parameterization, recipe.loss.distance, recipe.loss.condition_dropout) == ("x0", "l1", 0.15)
+    assert recipe.network.channels == (128, 256, 512)
+    assert (recipe.network.map_kind, recipe.network.map_channels) == ("tiled", 256)
+    sampling = recipe.sampling
+    assert (sampling.sampler, sampling.num_steps, sampling.guidance_scale) == ("alpha", 70, 4.0)
+    assert (sampling.threshold, sampling.percentile) == ("dynamic", 99.5)
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:

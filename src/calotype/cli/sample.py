@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from calotype.pipeline import Frame
+    from calotype.recipes import SamplingSection
 
 _FILM_FRAMES = 40
 _STRIP_FRAMES = 8
@@ -34,10 +35,23 @@ def sample(
     negative: Annotated[str | None, typer.Option("--negative", metavar="P", help="What to steer away from.")] = None,
     num_images: Annotated[int, typer.Option("-n", "--num-images", min=1, help="Pictures of each prompt.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the first picture.")] = 0,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the sampler (20).")] = None,
-    sampler: Annotated[str | None, typer.Option("--sampler", help="ddpm, ddim, heun or dpm++2m (the default).")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the sampler.")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option("--sampler", help="ddpm, ddim, alpha, euler, heun, dpm++2m or dpm++2m-sde."),
+    ] = None,
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="How closely to follow the words (3); 1 turns it off.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another setting of sampling, as threshold=dynamic."),
+    ] = None,
+    weak: Annotated[
+        str | None,
+        typer.Option(
+            "--weak", metavar="MODEL", help="An earlier or smaller model of the same VAE to be led away from."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the pictures.")] = Path("samples"),
     device: options.Device = "auto",
@@ -65,9 +79,12 @@ def sample(
         "guidance_scale": guidance,
         "sampler": sampler,
     }
-    frames = pipeline.stream(**request) if film else None  # what it refuses, it refuses before any drawing
+    if overrides:
+        request["settings"] = _changed(pipeline.recipe.sampling, overrides)
+    weaker: dict[str, Any] = {} if weak is None else {"weak": calotype.load(weak, device=device)}
+    frames = pipeline.stream(**request, **weaker) if film else None  # what it refuses, it refuses before any drawing
     started = time.monotonic()
-    pictures = pipeline.sample(**request)
+    pictures = pipeline.sample(**request, **weaker)
     seconds = time.monotonic() - started
     saved = _save_pictures(pictures, out)
     grid = _save_grid(pictures, out, request) if len(pictures) > 1 else None
@@ -77,6 +94,12 @@ def sample(
     paths = [entry["path"] for entry in saved] + [grid] * (grid is not None)
     paths += [path for entry in films for path in entry.values()]
     output.result(values, paths, as_json=as_json)
+
+
+def _changed(section: SamplingSection, assignments: list[str]) -> dict[str, Any]:
+    """The settings that --set gives another value, checked."""
+    own, asked = section.model_dump(), section.with_overrides(assignments).model_dump()
+    return {key: value for key, value in asked.items() if value != own[key]}
 
 
 def _save_pictures(pictures: list[Image], out: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A folder of pictures, a .tar or .zip, or 'openmoji'.")],
-    recipe: Annotated[str, typer.Option("--recipe", help="The recipe: calotype.")] = "calotype",
+    recipe: Annotated[str, typer.Option("--recipe", help="The recipe: calotype, ddpm-64 or text-128.")] = "calotype",
     out: Annotated[
         Path | None, typer.Option("--out", help="The run's folder (default: runs/ and the data's name).")
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Self
 
 import yaml
@@ -67,6 +68,9 @@ def _first_problem(cls: type[BaseModel], error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         known = _leaves(_field_tree(cls))
         return f"unknown key '{path}': {nearest(path, known)}"
+    if problem["type"] == "literal_error" and isinstance(problem["input"], str):
+        known = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+        return f"{path}: unknown value '{problem['input']}': {nearest(problem['input'], known)}"
     return f"{path or cls.__name__}: {problem['msg']} (got {problem.get('input')!r})"
 
 

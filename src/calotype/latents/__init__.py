@@ -2,16 +2,24 @@
 
 from calotype.latents.cache import LatentSet, encode_pictures
 from calotype.latents.codec import Codec, LatentStatistics, decode_latents
+from calotype.latents.first_stage import FirstStage, FirstStageConfig, build_vae
+from calotype.latents.pretrained import PretrainedVAE, PretrainedVAEConfig, load_pretrained_vae
 from calotype.latents.vae import ConvVAE, VAEConfig, kl_divergence, reparameterize
 
 __all__ = [
     "Codec",
     "ConvVAE",
+    "FirstStage",
+    "FirstStageConfig",
     "LatentSet",
     "LatentStatistics",
+    "PretrainedVAE",
+    "PretrainedVAEConfig",
     "VAEConfig",
+    "build_vae",
     "decode_latents",
     "encode_pictures",
     "kl_divergence",
+    "load_pretrained_vae",
     "reparameterize",
 ]

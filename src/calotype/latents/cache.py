@@ -12,7 +12,7 @@ from torch import Tensor
 from calotype.core.files import read_json, verify_folder, write_folder, write_json
 from calotype.core.tensors import load_tensors, save_tensors
 from calotype.latents.codec import LatentStatistics
-from calotype.latents.vae import ConvVAE
+from calotype.latents.first_stage import FirstStage
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class LatentSet:
 
 @torch.no_grad()
 def encode_pictures(
-    vae: ConvVAE,
+    vae: FirstStage,
     pictures: Callable[[Tensor], Tensor],
     num_pictures: int,
     train_ids: Tensor,

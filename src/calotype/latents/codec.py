@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from calotype.core.config import Config
-from calotype.latents.vae import ConvVAE, reparameterize
+from calotype.latents.first_stage import FirstStage
+from calotype.latents.vae import reparameterize
 
 
 class LatentStatistics(Config):
@@ -23,7 +24,7 @@ class LatentStatistics(Config):
 class Codec(nn.Module):
     """Standardised latents: x0 = (z_raw - mean) / std, per channel. Implements `core.types.Codec`."""
 
-    def __init__(self, vae: ConvVAE, statistics: LatentStatistics, image_size: int) -> None:
+    def __init__(self, vae: FirstStage, statistics: LatentStatistics, image_size: int) -> None:
         super().__init__()
         self.vae = vae.eval().requires_grad_(False)
         self.statistics = statistics

@@ -14,7 +14,7 @@ from calotype.core.files import MANIFEST, read_json, verify_folder, write_folder
 from calotype.core.progress import Silent
 from calotype.core.tensors import choose_device, load_tensors, save_tensors
 from calotype.images.dataset import load_prepared
-from calotype.latents import Codec, ConvVAE, LatentStatistics
+from calotype.latents import Codec, LatentStatistics, build_vae
 from calotype.network.denoiser import NetworkDenoiser
 from calotype.network.unet import UNet
 from calotype.pipeline.card import model_card
@@ -60,7 +60,7 @@ def load_bundle(folder: Path, device: torch.device) -> Pipeline:
     try:
         recipe = Recipe.parse(description["recipe"], str(folder / "model.json"))
         statistics = LatentStatistics.parse(description["latents"], str(folder / "model.json"))
-        codec = Codec(ConvVAE(recipe.vae.network), statistics, int(description["image_size"]))
+        codec = Codec(build_vae(recipe.vae.network), statistics, int(description["image_size"]))
         network = UNet(recipe.network)
         codec.vae.load_state_dict(load_tensors(folder / "vae.safetensors"))
         network.load_state_dict(load_tensors(folder / "denoiser.safetensors"))
@@ -106,7 +106,7 @@ def model_of_run(run: Run, device: torch.device) -> Pipeline:
         )
     conditions = prepare_conditions(run, run.recipe, pictures, Silent())
     recipe = conditions.fill(run.recipe)
-    vae, network = ConvVAE(recipe.vae.network), UNet(recipe.network)
+    vae, network = build_vae(recipe.vae.network), UNet(recipe.network)
     vae.load_state_dict(stage_weights(run.vae))
     network.load_state_dict(stage_weights(run.denoiser))
     statistics = LatentStatistics.parse(read_json(run.latents / "statistics.json"))

@@ -39,7 +39,14 @@ class Conditions:
         """The recipe with the network's inputs as the data has them."""
         text_dim = 0 if self.unique is None else self.unique.pooled.shape[1]
         latent_size = recipe.size // recipe.vae.network.downsampling
-        shape = {"num_classes": len(self.classes), "text_dim": text_dim, "map_size": latent_size}
+        shape: dict[str, Any] = {
+            "in_channels": recipe.vae.network.latent_channels,
+            "num_classes": len(self.classes),
+            "text_dim": text_dim,
+            "map_size": latent_size,
+        }
+        if not text_dim:
+            shape["text_tokens"] = False
         if not text_dim and not self.classes:
             shape["map_channels"] = 0  # nothing to lay out
         return recipe.model_copy(update={"network": recipe.network.model_copy(update=shape)})

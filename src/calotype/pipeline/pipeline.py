@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from calotype.core.errors import UserError, nearest
 from calotype.core.random import seeded_noise
-from calotype.core.types import TextEmbedding, TextEncoder
+from calotype.core.types import Denoiser, TextEmbedding, TextEncoder
 from calotype.images.decode import to_uint8
 from calotype.latents import Codec, decode_latents
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser
-from calotype.network.guidance import guided
+from calotype.network.guidance import dress
 from calotype.network.unet import UNet
 from calotype.process import Process
-from calotype.recipes import Recipe
+from calotype.recipes import Recipe, SamplingSection
 from calotype.sampling import get_sampler, sample_frames, timestep_grid
 
 if TYPE_CHECKING:
@@ -51,14 +51,23 @@ class Order:
     condition: Condition
     negative: Condition | None
     seeds: Tensor
-    settings: list[dict[str, Any]]
-    num_steps: int
-    guidance_scale: float
-    sampler: str
+    words: list[str | None]
+    sampling: SamplingSection
+    weak: Denoiser | None = None
+
+    def rows(self, chosen: Tensor) -> Order:
+        """Some of its pictures."""
+        negative = None if self.negative is None else self.negative[chosen]
+        words = [self.words[i] for i in chosen.tolist()]
+        return replace(self, condition=self.condition[chosen], negative=negative, seeds=self.seeds[chosen], words=words)
 
 
 class Wishes(TypedDict, total=False):
-    """What `sample`, `sample_tensor` and `stream` take besides the prompts."""
+    """What `sample`, `sample_tensor` and `stream` take besides the prompts. None is the recipe's own choice.
+
+    `settings` are any other fields of the recipe's sampling section, as {"threshold": "dynamic"}. `weak` is an earlier
+    or smaller model of the same latents to be guided away from (autoguidance).
+    """
 
     labels: Sequence[str] | None
     negative: str | None
@@ -67,6 +76,8 @@ class Wishes(TypedDict, total=False):
     num_steps: int | None
     guidance_scale: float | None
     sampler: str | None
+    settings: Mapping[str, Any] | None
+    weak: Pipeline | None
 
 
 @dataclass
@@ -127,11 +138,14 @@ class Pipeline:
         num_steps: int | None = None,
         guidance_scale: float | None = None,
         sampler: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        weak: Pipeline | None = None,
     ) -> list[Image.Image]:
         """Pictures for each prompt or label (or unconditional ones), `num_images` of each.
 
         Picture k of the call is drawn from seed + k: alone or in a batch it is the same picture. Each carries its
-        prompt, seed and settings in `image.info`. Raises UserError where the model cannot do what is asked.
+        prompt, seed and settings in `image.info`. `settings` and `weak`: see `Wishes`. Raises UserError where the
+        model cannot do what is asked.
         """
         order = self._order(
             prompts,
@@ -142,10 +156,13 @@ class Pipeline:
             num_steps=num_steps,
             guidance_scale=guidance_scale,
             sampler=sampler,
+            settings=settings,
+            weak=weak,
         )
         images = to_pil(self._draw(order))
-        for image, settings in zip(images, order.settings, strict=True):
-            image.info["calotype"] = settings
+        common = {"negative": negative, **order.sampling.model_dump(mode="json"), "model": self.facts.get("name", "")}
+        for image, prompt, number in zip(images, order.words, order.seeds.tolist(), strict=True):
+            image.info["calotype"] = {"prompt": prompt, "seed": number, **common}
         return images
 
     def sample_tensor(self, prompts: str | Sequence[str] | None = None, **wishes: Unpack[Wishes]) -> Tensor:
@@ -170,24 +187,27 @@ class Pipeline:
     def _draw(self, order: Order) -> Tensor:
         drawn = []
         for rows in torch.arange(len(order.seeds)).split(BATCH):
-            part = Order(
-                order.condition[rows],
-                None if order.negative is None else order.negative[rows],
-                order.seeds[rows],
-                [],
-                order.num_steps,
-                order.guidance_scale,
-                order.sampler,
-            )
-            *_, last = self._frames(part)
+            *_, last = self._frames(order.rows(rows))
             drawn.append(decode_latents(self.codec, last.x0_hat).cpu())
         return torch.cat(drawn)
 
     def _frames(self, order: Order) -> Iterator[Frame]:
-        sampler, process, shape = get_sampler(order.sampler), self.process, self.codec.latent_shape
-        grid = timestep_grid(process, num_steps=order.num_steps, kind=sampler.grid)
+        process, shape, settings = self.process, self.codec.latent_shape, order.sampling
+        sampler = get_sampler(settings.sampler)
+        grid = timestep_grid(process, settings.num_steps, settings.grid or sampler.grid, shift=settings.shift)
         null_cond = order.negative if order.negative is not None else order.condition.dropped()
-        denoiser = guided(self.denoiser, scale=order.guidance_scale, null_cond=null_cond.to(self.device))
+        denoiser = dress(
+            self.denoiser,
+            guidance_scale=settings.guidance_scale,
+            null_cond=null_cond.to(self.device),
+            guidance_interval=settings.guidance_interval,
+            guidance_rescale=settings.guidance_rescale,
+            weak=order.weak,
+            weak_scale=settings.autoguidance_scale,
+            threshold=settings.threshold,
+            percentile=settings.percentile,
+            bound=self.codec.statistics.bound,
+        )
 
         def noise(i: int, x_t: Tensor) -> Tensor:
             return seeded_noise(order.seeds, i + 1, shape).to(x_t)
@@ -196,7 +216,7 @@ class Pipeline:
         cond = order.condition.to(self.device)
         for frame in sample_frames(denoiser, process, x_t, grid, step=sampler.step, cond=cond, noise=noise):
             if frame.x0_hat is not None:
-                landed = frame.step == order.num_steps
+                landed = frame.step == settings.num_steps
                 yield Frame(frame.step, float(frame.t), frame.x_t, frame.x_t if landed else frame.x0_hat, self.codec)
 
     def _order(
@@ -210,13 +230,12 @@ class Pipeline:
         num_steps: int | None = None,
         guidance_scale: float | None = None,
         sampler: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        weak: Pipeline | None = None,
     ) -> Order:
-        defaults = self.recipe.sampling
-        num_steps = defaults.num_steps if num_steps is None else num_steps
-        guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
-        sampler = get_sampler(sampler or defaults.sampler).name
-        if num_images < 1 or num_steps < 1:
-            raise UserError(f"{num_images} pictures in {num_steps} steps", "both must be at least 1")
+        sampling = self._sampling(num_steps, guidance_scale, sampler, settings or {})
+        if num_images < 1:
+            raise UserError(f"{num_images} pictures were asked for", "ask for at least 1")
         wanted = [prompts] if isinstance(prompts, str) else list(prompts or [])
         condition, words = self._condition(wanted, list(labels or []))
         repeat = torch.arange(len(condition)).repeat_interleave(num_images)
@@ -227,12 +246,33 @@ class Pipeline:
             refused = Condition(torch.zeros(1, dtype=torch.bool), text=self._embed([negative]))
             refused = Condition.cat([refused])[torch.zeros(len(repeat), dtype=torch.long)]
         seeds = torch.arange(seed, seed + len(repeat))
-        common = {"sampler": sampler, "num_steps": num_steps, "guidance_scale": guidance_scale, "negative": negative}
-        settings = [
-            {"prompt": words[row], "seed": s, **common, "model": self.facts.get("name", "")}
-            for row, s in zip(repeat.tolist(), seeds.tolist(), strict=True)
-        ]
-        return Order(condition[repeat], refused, seeds, settings, num_steps, guidance_scale, sampler)
+        prompt_of = [words[row] for row in repeat.tolist()]
+        return Order(condition[repeat], refused, seeds, prompt_of, sampling, self._weaker(weak))
+
+    def _sampling(
+        self, num_steps: int | None, guidance_scale: float | None, sampler: str | None, settings: Mapping[str, Any]
+    ) -> SamplingSection:
+        """The recipe's sampling section with what was asked for; another sampler brings its own number of steps."""
+        own = self.recipe.sampling
+        if num_steps is not None and num_steps < 1:
+            raise UserError(f"sampling in {num_steps} steps", "it takes at least 1")
+        asked: dict[str, Any] = dict(settings)
+        if sampler is not None and get_sampler(sampler).name != own.sampler:
+            asked |= {"sampler": sampler, "num_steps": get_sampler(sampler).num_steps}
+        asked |= {} if num_steps is None else {"num_steps": num_steps}
+        asked |= {} if guidance_scale is None else {"guidance_scale": guidance_scale}
+        return SamplingSection.parse({**own.model_dump(), **asked}, "sampling")
+
+    def _weaker(self, weak: Pipeline | None) -> Denoiser | None:
+        """The denoiser of a model that this one may be guided away from."""
+        if weak is None:
+            return None
+        same = weak.codec.statistics == self.codec.statistics and weak.classes == self.classes
+        if not same or weak.network.config.text_dim != self.network.config.text_dim:
+            raise UserError(
+                "the weak model has other latents or conditions", "take an earlier or smaller model on the same VAE"
+            )
+        return weak.denoiser
 
     def _condition(self, prompts: list[str], labels: list[str]) -> tuple[Condition, list[str | None]]:
         """One row a prompt or label, with the words that go into the picture's metadata."""

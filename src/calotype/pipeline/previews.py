@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from calotype.images.dataset import PictureSet
 from calotype.images.decode import to_float
 from calotype.images.grid import plot_images, save_png
-from calotype.latents import ConvVAE
+from calotype.latents import FirstStage
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Preview = Callable[[int, nn.Module], None]
 SHOWN = 16
+MAX_STEPS = 50  # of a preview's sampling: a look, not a result
 
 
 def shown_ids(pictures: PictureSet) -> Tensor:
@@ -30,7 +31,7 @@ def shown_ids(pictures: PictureSet) -> Tensor:
 
 
 @torch.no_grad()
-def reconstructions(vae: ConvVAE, pictures: PictureSet, ids: Tensor, path: Path) -> None:
+def reconstructions(vae: FirstStage, pictures: PictureSet, ids: Tensor, path: Path) -> None:
     """A sheet with originals above their reconstructions."""
     images = to_float(pictures.pixels[ids])
     device = next(vae.parameters()).device
@@ -38,18 +39,18 @@ def reconstructions(vae: ConvVAE, pictures: PictureSet, ids: Tensor, path: Path)
     save_png(plot_images(torch.cat([images, decoded]), columns=len(ids)), path)
 
 
-def samples(model: Pipeline, path: Path, limit: int) -> Image.Image:
+def samples(model: Pipeline, path: Path, limit: int, num_steps: int | None = None) -> Image.Image:
     """A sheet of samples, one for each example prompt or class, captioned; the same seeds every time."""
     settings: dict[str, str | int] = {"seed": 0}
     if model.captioned:
         prompts = model.examples[:limit]
-        sheet = plot_images(model.sample_tensor(prompts), captions=prompts)
+        sheet = plot_images(model.sample_tensor(prompts, num_steps=num_steps), captions=prompts)
         settings["prompt"] = "; ".join(prompts)
     elif model.classes:
         chosen = [model.classes[i % len(model.classes)] for i in range(max(limit, min(len(model.classes), 64)))]
-        sheet = plot_images(model.sample_tensor(labels=chosen), captions=chosen)
+        sheet = plot_images(model.sample_tensor(labels=chosen, num_steps=num_steps), captions=chosen)
         settings["prompt"] = "; ".join(chosen)
     else:
-        sheet = plot_images(model.sample_tensor(num_images=limit))
+        sheet = plot_images(model.sample_tensor(num_images=limit, num_steps=num_steps))
     save_png(sheet, path, settings)
     return sheet

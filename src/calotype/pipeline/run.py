@@ -90,12 +90,16 @@ class Run:
             raise CorruptFileError(f"{self.config} is not a run's config", "restore it or choose another --out")
         return values
 
+    def _settings(self) -> dict[str, Any]:
+        """config.yaml with the settings that came after it at their defaults."""
+        return {**self.read_config(), "recipe": self.recipe.model_dump(mode="json")}
+
     def write_config(self, values: dict[str, Any]) -> None:
         """Fix the run's settings. Once training has begun, other values are refused; before, they replace the old ones.
 
         So a first try with a wrong path or size can be mended by the next command.
         """
-        differing = _differences(self.read_config(), values) if self.config.exists() else []
+        differing = _differences(self._settings(), values) if self.config.exists() else []
         if not self.journal.exists():
             if differing:
                 shutil.rmtree(self.data, ignore_errors=True)

@@ -20,21 +20,23 @@ from calotype.images.dataset import PictureSet, load_prepared, prepare
 from calotype.images.decode import to_float
 from calotype.images.sizing import natural_size
 from calotype.images.source import open_source
-from calotype.latents import Codec, ConvVAE, LatentSet, encode_pictures
+from calotype.latents import Codec, FirstStage, LatentSet, build_vae, encode_pictures, load_pretrained_vae
 from calotype.network.unet import UNet, count_parameters
 from calotype.pipeline import previews
 from calotype.pipeline.bundle import assemble, load, save_bundle
 from calotype.pipeline.conditions import Conditions, prepare_conditions
 from calotype.pipeline.pipeline import Pipeline
+from calotype.pipeline.reserve import FINAL_SAMPLES, finish_seconds
 from calotype.pipeline.run import Run, spent_on
+from calotype.process import terminal_snr
 from calotype.recipes import Recipe, get_recipe
+from calotype.training.checkpoint import newest_checkpoint
 from calotype.training.journal import Budget, Journal
 from calotype.training.loop import LoopConfig, StageRun, train_stage
 from calotype.training.metrics import Metrics, last_measures
 from calotype.training.objectives import DenoiserObjective, Objective, VAEObjective
 
 DEFAULT_MINUTES = 30.0
-FINISH_SECONDS = 12.0  # kept back from a timed run for the bundle, the last samples and the report
 
 
 def train(
@@ -100,6 +102,11 @@ def _settings(
     if from_model is not None:
         model = load(from_model, "cpu")
         asked = asked.model_copy(update={"vae": asked.vae.model_copy(update={"network": model.recipe.vae.network})})
+    elif asked.vae.pretrained is not None:
+        known = run.recipe.vae if run.config.exists() else None
+        same = known is not None and known.pretrained == asked.vae.pretrained
+        network = known.network if known and same else load_pretrained_vae(asked.vae.pretrained).config
+        asked = asked.model_copy(update={"vae": asked.vae.model_copy(update={"network": network})})
     f = asked.vae.network.downsampling
     levels = 2 ** (len(asked.network.channels) - 1)
     if asked.size % (f * levels):
@@ -148,21 +155,24 @@ class Stages:
         self.reporter.say(f"{len(pictures):,} pictures of {pictures.size} px, {held_out} of them held out")
         return pictures
 
-    def vae(self, pictures: PictureSet, start: Pipeline | None) -> ConvVAE:
-        """Train the VAE and freeze it."""
+    def vae(self, pictures: PictureSet, start: Pipeline | None) -> FirstStage:
+        """Train the VAE, or take the one that was named, and freeze it."""
         recipe = self.recipe
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
-            vae = ConvVAE(recipe.vae.network).to(self.device)
+            vae = build_vae(recipe.vae.network).to(self.device)
         if start is not None:
             vae.load_state_dict(start.codec.vae.state_dict())
+        elif recipe.vae.pretrained is not None and newest_checkpoint(self.run.vae, self.reporter) is None:
+            vae.load_state_dict(load_pretrained_vae(recipe.vae.pretrained).state_dict())
         if not self.journal.segments("vae"):
-            if start is not None:
+            if start is not None or recipe.vae.pretrained is not None:
                 self.journal.add("segment", stage="vae", start=0, end=0)
             elif self.budget.minutes is None:
                 self.journal.add("segment", stage="vae", start=0, end=recipe.vae.steps)
             else:
-                seconds = recipe.vae.share * max(60 * self.budget.minutes - self._overhead() - FINISH_SECONDS, 1.0)
+                usable = 60 * self.budget.minutes - self._overhead() - finish_seconds(recipe, self.device)
+                seconds = recipe.vae.share * max(usable, 1.0)
                 self.journal.add("segment", stage="vae", start=0, seconds=round(seconds, 1))
         objective = VAEObjective(
             vae,
@@ -176,15 +186,15 @@ class Stages:
         shown = previews.shown_ids(pictures)
 
         def preview(step: int, network: nn.Module) -> None:
-            assert isinstance(network, ConvVAE)
+            assert isinstance(network, FirstStage)
             previews.reconstructions(network, pictures, shown, self.run.samples / f"vae-{step:08d}.png")
 
         self.reporter.stage("vae", f"{count_parameters(vae):,} parameters")
         trained = self._train(objective, recipe.vae.training, self.run.vae, preview)
-        assert isinstance(trained, ConvVAE)
+        assert isinstance(trained, FirstStage)
         return trained.eval().requires_grad_(False)
 
-    def latents(self, pictures: PictureSet, vae: ConvVAE) -> LatentSet:
+    def latents(self, pictures: PictureSet, vae: FirstStage) -> LatentSet:
         """Encode every picture once; measure mean and std over the training part."""
         if (self.run.latents / "manifest.json").exists():
             return LatentSet.load(self.run.latents)
@@ -217,9 +227,10 @@ class Stages:
             network.condition.fit_text(conditions.training_text(pictures).to(self.device))
         if start is not None:
             network.load_state_dict(start.network.state_dict())
+        process = recipe.process.build()
         objective = DenoiserObjective(
             network,
-            recipe.process.build(),
+            process,
             recipe.loss,
             latents,
             conditions.batch,
@@ -232,9 +243,10 @@ class Stages:
         def preview(step: int, averaged: nn.Module) -> None:
             assert isinstance(averaged, UNet)
             model = assemble(recipe, codec, averaged, conditions.classes, conditions.facts, self.device)
-            previews.samples(model, self.run.samples / f"denoiser-{step:08d}.png", limit=16)
+            num_steps = min(recipe.sampling.num_steps, previews.MAX_STEPS)
+            previews.samples(model, self.run.samples / f"denoiser-{step:08d}.png", limit=16, num_steps=num_steps)
 
-        self.reporter.stage("denoiser", f"{count_parameters(network):,} parameters")
+        self.reporter.stage("denoiser", f"{count_parameters(network):,} parameters; {terminal_snr(process)}")
         planned, requests = len(self.journal.segments("denoiser")), self.journal.requests()
         for number in range(planned, len(requests)):
             if number > 0:  # a segment starts where the one before it ended, so that one must be done
@@ -255,7 +267,8 @@ class Stages:
         if before is not None and before.minutes is not None:
             seconds = 60 * (request.minutes - before.minutes)
         else:
-            seconds = 60 * request.minutes - self._overhead() - spent_on(self.run.vae) - FINISH_SECONDS
+            at_the_end = finish_seconds(self.recipe, self.device)
+            seconds = 60 * request.minutes - self._overhead() - spent_on(self.run.vae) - at_the_end
         self.journal.add("segment", stage="denoiser", start=start, seconds=round(max(seconds, 1.0), 1))
 
     def finish(self, conditions: Conditions, codec: Codec, network: UNet) -> None:
@@ -277,7 +290,7 @@ class Stages:
             return
         self.reporter.stage("samples")
         model = assemble(recipe, codec, network, conditions.classes, facts, self.device)
-        sheet = previews.samples(model, run.samples / "final.png", limit=32)
+        sheet = previews.samples(model, run.samples / "final.png", limit=FINAL_SAMPLES)
         save_bundle(model, run.model, sheet)
         run.write_facts(facts)
 

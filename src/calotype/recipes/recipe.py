@@ -3,46 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from calotype.core.config import Config
 from calotype.core.errors import UserError, nearest
-from calotype.latents import VAEConfig
+from calotype.latents import FirstStageConfig, VAEConfig
 from calotype.network.unet import UNetConfig
-from calotype.process import Process, process_from_config
+from calotype.process import Process, check_prior, check_weighting, process_from_config
+from calotype.sampling import get_sampler
+from calotype.sampling.grids import GridKind
 from calotype.training.loop import LoopConfig
 from calotype.training.objectives import DenoiserLossConfig, VAELossConfig
 
 
 class VAESection(Config):
-    """Stage one. `steps` holds under --steps; under --minutes the stage gets `share` of the time."""
+    """Stage one. `steps` holds under --steps; under --minutes the stage gets `share` of the time.
 
+    `pretrained` names a diffusers AutoencoderKL, by folder or hub id, that is used as it is instead; `network` is then
+    its config.
+    """
+
+    pretrained: str | None = None
     steps: int = Field(3000, ge=1)
     share: float = Field(0.4, gt=0, lt=1)
-    network: VAEConfig = VAEConfig()
+    network: FirstStageConfig = VAEConfig()
     loss: VAELossConfig = VAELossConfig()
     training: LoopConfig = LoopConfig()
 
 
 class ProcessSection(Config):
-    """The noise process: a variance-preserving schedule over `num_train_steps` levels."""
+    """The noise process: a schedule of the variance-preserving family, or one of the other families.
 
-    schedule: Literal["linear", "cosine"] = "cosine"
-    num_train_steps: int = Field(1000, ge=2)
+    The rest are settings of single schedules (null: its own default); one that the schedule does not have is refused.
+    """
+
+    schedule: Literal["linear", "scaled-linear", "cosine", "angle", "rectified-flow", "variance-exploding"] = "cosine"
+    num_train_steps: int | None = Field(None, ge=2)
+    beta_start: float | None = None
+    beta_end: float | None = None
+    zero_terminal_snr: bool | None = None
+    t_max: float | None = None
+    sigma_min: float | None = None
+    sigma_max: float | None = None
 
     def build(self) -> Process:
-        """The process object that owns signal_rate and noise_rate."""
-        return process_from_config({"kind": "variance-preserving", **self.model_dump()})
+        """The process object that owns signal_rate and noise_rate. UserError if it never reaches its prior."""
+        values = self.model_dump(exclude_none=True)
+        schedule = values.pop("schedule")
+        if schedule in ("rectified-flow", "variance-exploding"):
+            process = process_from_config({"kind": schedule, **values})
+        else:
+            process = process_from_config({"kind": "variance-preserving", "schedule": schedule, **values})
+        check_prior(process)
+        return process
 
 
 class SamplingSection(Config):
-    """How the model is sampled unless told otherwise."""
+    """How the model is sampled unless told otherwise; `grid` null is the sampler's own."""
 
     sampler: str = "dpm++2m"
     num_steps: int = Field(20, ge=1)
+    grid: GridKind | None = None
+    shift: float = Field(1.0, ge=1)
     guidance_scale: float = 3.0
+    guidance_interval: tuple[float, float] | None = None
+    guidance_rescale: float = Field(0.0, ge=0, le=1)
+    autoguidance_scale: float = 2.0
+    threshold: Literal["none", "dynamic", "static"] = "none"
+    percentile: float = Field(99.5, gt=0, le=100)
 
 
 class Recipe(Config):
@@ -60,12 +90,22 @@ class Recipe(Config):
     training: LoopConfig = LoopConfig()
     sampling: SamplingSection = SamplingSection()
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """Refuse before anything is trained what could not be trained or sampled in the end (UserError)."""
+        loss = self.loss
+        check_weighting(loss.weighting, loss.parameterization, self.process.build(), loss.density)
+        get_sampler(self.sampling.sampler)
+        return self
+
 
 def get_recipe(name: str, size: int) -> Recipe:
     """The named recipe for pictures of this size; an unknown name is refused with the nearest known one."""
     from calotype.recipes.calotype import calotype
+    from calotype.recipes.ddpm_64 import ddpm_64
+    from calotype.recipes.text_128 import text_128
 
-    recipes: dict[str, Callable[[int], Recipe]] = {"calotype": calotype}
+    recipes: dict[str, Callable[[int], Recipe]] = {"calotype": calotype, "ddpm-64": ddpm_64, "text-128": text_128}
     if name not in recipes:
         raise UserError(f"unknown recipe '{name}'", nearest(name, recipes))
     return recipes[name](size)

@@ -166,7 +166,7 @@ class _Trainer:
             return
         if self.run.metrics.count:
             self._log()
-        if self.step % self.config.validate_every:
+        if self.step == 0 or self.step % self.config.validate_every:  # step 0 is the end of what came trained
             self._validate()
         self.run.preview(self.step, self.ema.network)
         self.save()

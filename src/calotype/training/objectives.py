@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from calotype.core.config import Config
 from calotype.core.random import normal, uniform
 from calotype.images.similarity import psnr, ssim
-from calotype.latents import ConvVAE, LatentSet, kl_divergence, reparameterize
+from calotype.latents import FirstStage, LatentSet, kl_divergence, reparameterize
 from calotype.latents.vae import reconstruction_loss
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser
-from calotype.process import Parameterization, Process, add_noise, sample_t, target
+from calotype.process import Density, Parameterization, Process, Weighting, add_noise, loss_weight, sample_t, target
 from calotype.training.augment import AugmentConfig, augment
 
 
@@ -56,7 +57,7 @@ class VAEObjective:
 
     def __init__(
         self,
-        network: ConvVAE,
+        network: FirstStage,
         config: VAELossConfig,
         pictures: Callable[[Tensor], Tensor],
         train_ids: Tensor,
@@ -82,7 +83,7 @@ class VAEObjective:
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Held-out PSNR (dB), SSIM and L1 of reconstructions through the posterior's mean."""
-        assert isinstance(network, ConvVAE)
+        assert isinstance(network, FirstStage)
         scores: list[Tensor] = []
         for part in self.held_out_ids.split(64):
             images = self.pictures(part).to(self.device)
@@ -94,15 +95,28 @@ class VAEObjective:
 
 
 class DenoiserLossConfig(Config):
-    """What the network predicts, and how often its condition is dropped for classifier-free guidance."""
+    """What the network predicts and how its error is counted: E w(t) rho(prediction - target) over t of a density.
+
+    `weighting` and `gamma` choose w (eqs. 21-23), `distance` rho, `density` with `density_loc` and `density_scale` the
+    levels (eq. 24; null: the process's own). Conditions are dropped for classifier-free guidance.
+    """
 
     parameterization: Parameterization = "v"
+    distance: Literal["l2", "l1", "huber"] = "l2"
+    weighting: Weighting = "constant"
+    gamma: float = Field(5.0, gt=0)
+    density: Density | None = None
+    density_loc: float | None = None
+    density_scale: float | None = Field(None, gt=0)
     condition_dropout: float = Field(0.12, ge=0, le=1)
     flip: bool = False
 
 
+DISTANCES: dict[str, Callable[..., Tensor]] = {"l2": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+
+
 class DenoiserObjective:
-    """E |target - F(x_t, t, cond)|^2 over data, t and eps (Ho et al. 2020, eq. 14, for any parameterisation)."""
+    """E w(t) rho(F(x_t, t, cond) - target) over data, t and eps (eq. 20; Ho et al. 2020, eq. 14, is one case)."""
 
     stage = "denoiser"
 
@@ -134,10 +148,15 @@ class DenoiserObjective:
         cond = self.condition(pictures).dropped(draws[:, 1] < self.config.condition_dropout)
         eps = normal(self.seed, "eps", step, ids, shape).to(self.device)
         process = self.process
-        t = sample_t(process, draws[:, 0])
+        config = self.config
+        t = sample_t(process, draws[:, 0], config.density, loc=config.density_loc, scale=config.density_scale)
         prediction = self.denoiser.predict(add_noise(process, x0, t, eps), t, cond)
-        wanted = target(self.config.parameterization, process, x0, eps, t)
-        return {"loss": (prediction - wanted).square().mean()}
+        wanted = target(config.parameterization, process, x0, eps, t)
+        distance = DISTANCES[config.distance](prediction, wanted, reduction="none")
+        if config.weighting == "constant":
+            return {"loss": distance.mean()}
+        weight = loss_weight(process, config.weighting, config.parameterization, t, gamma=config.gamma)
+        return {"loss": (weight.to(distance) * distance.mean((1, 2, 3))).mean()}
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
