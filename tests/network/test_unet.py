@@ -139,3 +139,20 @@ def test_get_network_is_the_walkthroughs() -> None:
     assert network(torch.randn(2, 4, 8, 8), torch.tensor([5.0, 900.0]), text).shape == (2, 4, 8, 8)
     with pytest.raises(ValueError, match="divisible by 4"):
         get_network(latent_image_size=10)
+
+
+def test_batches_of_different_conditions_are_joined() -> None:
+    """A negative prompt where nothing was asked for must not lose its words."""
+    nothing, text = Condition.nothing(2), Condition.from_pooled(torch.ones(1, 5))
+    for parts, row in (([nothing, text], 2), ([text, nothing], 0)):
+        joined = Condition.cat(parts)
+        assert joined.text is not None
+        assert joined.null.tolist() == [i != row for i in range(3)]
+        assert joined.text.pooled.sum(1).tolist() == [5.0 * (i == row) for i in range(3)]
+        assert joined.text.tokens.shape == (3, 0, 5)
+    label = Condition(torch.zeros(1, dtype=torch.bool), label=torch.tensor([7]))
+    both = Condition.cat([label, text])
+    assert both.label is not None
+    assert both.label.tolist() == [7, 0]
+    assert both.text is not None
+    assert both.text.pooled.sum(1).tolist() == [0.0, 5.0]

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from calotype.process import Process, RectifiedFlow, VariancePreserving, add_noise, posterior
+from calotype.process.forward import broadcast
 from tests.process.families import FAMILIES, close, float64
 
 ALL = pytest.mark.parametrize("process", FAMILIES.values(), ids=FAMILIES.keys())
@@ -25,6 +26,13 @@ def test_add_noise_by_hand() -> None:
     close(x_t, torch.tensor([[6.8, 13.6], [11.28, 15.04]]), rtol=1e-6)
     assert x_t.dtype == torch.float32
     close(add_noise(process, x0, torch.tensor(0.6), eps)[0], torch.tensor([6.8, 13.6]), rtol=1e-6)
+
+
+def test_rates_go_where_x_t_is_and_stay_scalar_if_they_are() -> None:
+    x_t = torch.empty(2, 3, 4, 4, dtype=torch.float16, device="meta")
+    rate = broadcast(float64(0.1, 0.2), x_t)
+    assert (rate.shape, rate.dtype, rate.device.type) == ((2, 1, 1, 1), torch.float16, "meta")
+    assert broadcast(float64(0.1)[0], x_t).shape == ()
 
 
 @ALL

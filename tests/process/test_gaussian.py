@@ -110,6 +110,7 @@ def test_equality_is_by_settings() -> None:
     linear = VariancePreserving.linear()
     assert linear == VariancePreserving.linear()
     assert hash(linear) == hash(VariancePreserving.linear())
+    assert hash(linear) != hash(RectifiedFlow())
     assert linear != VariancePreserving.linear(beta_end=0.03)
     assert VariancePreserving.cosine() != RectifiedFlow()
     assert linear != "linear"

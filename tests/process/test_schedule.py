@@ -209,6 +209,12 @@ def test_a_device_without_float64_is_served_from_the_cpu(monkeypatch: pytest.Mon
     assert len(moved) == 1
 
 
+def test_the_table_goes_where_t_is() -> None:
+    schedule = NoiseSchedule.from_betas(float64(0.1, 0.2), {}, zero_terminal_snr=True)
+    table = schedule._finite(torch.empty(0, device="meta"))
+    assert (table.device.type, table.dtype, len(table)) == ("meta", torch.float64, 1)
+
+
 BETAS = "betas run from {} to {}: they must satisfy 0 < start <= end < 1"
 COSINE = "cosine schedule: offset is {} and beta_max {}: they must satisfy 0 <= offset < 1 and 0 < beta_max < 1"
 STEPS = "num_train_steps is {}: give a whole number of at least 1"

@@ -47,6 +47,7 @@ def test_settings_that_cannot_work_are_refused_before_training() -> None:
         ("process.schedule=angle", "process.beta_end=0.02"): "unknown key 'beta_end'",
         ("loss.weighting=elbo", "loss.density=logit-normal"): "uniform levels",
         ("process.schedule=cosin",): r"process\.schedule: unknown value 'cosin': did you mean 'cosine'",
+        ("process.schedule=variance-exploding",): "parameterization=edm",
         ("loss.parameterization=epz",): "did you mean 'eps'",
         ("loss.density=unifrom",): "did you mean 'uniform'",
         ("loss.weighting=min_snr",): "did you mean 'min-snr'",
@@ -69,7 +70,8 @@ def test_settings_that_cannot_work_are_refused_before_training() -> None:
     }.items(),
 )
 def test_every_family_can_be_asked_for(schedule: str, process: Process) -> None:
-    assert get_recipe("calotype", 64).with_overrides([f"process.schedule={schedule}"]).process.build() == process
+    changes = [f"process.schedule={schedule}", "loss.parameterization=edm"]
+    assert get_recipe("calotype", 64).with_overrides(changes).process.build() == process
 
 
 def test_the_first_walkthrough_is_a_recipe() -> None:

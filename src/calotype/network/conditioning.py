@@ -64,11 +64,23 @@ class Condition:
 
     @staticmethod
     def cat(parts: Sequence[Condition]) -> Condition:
-        """Rows of all parts, in order; the parts carry the same fields, tokens padded to one length."""
-        first = parts[0]
-        label = None if first.label is None else torch.cat([part.label for part in parts])  # type: ignore[misc]
-        text = None if first.text is None else _cat_text([part.text for part in parts])  # type: ignore[misc]
+        """Rows of all parts, in order; a part that lacks a field gets zeros there, tokens are padded to one length."""
+        labels, texts = [part.label for part in parts], [part.text for part in parts]
+        label, text = next((x for x in labels if x is not None), None), next((x for x in texts if x is not None), None)
+        if label is not None:
+            zeros = [label.new_zeros(len(part)) for part in parts]
+            label = torch.cat([zero if given is None else given for given, zero in zip(labels, zeros, strict=True)])
+        if text is not None:
+            silence = [_no_text(len(part), text) for part in parts]
+            text = _cat_text([none if given is None else given for given, none in zip(texts, silence, strict=True)])
         return Condition(torch.cat([part.null for part in parts]), label, text)
+
+
+def _no_text(rows: int, like: TextEmbedding) -> TextEmbedding:
+    """An embedding of nothing, of the width of `like`."""
+    width = like.pooled.shape[1]
+    tokens = like.tokens.new_zeros(rows, 0, like.tokens.shape[2])
+    return TextEmbedding(like.pooled.new_zeros(rows, width), tokens, like.mask.new_zeros(rows, 0))
 
 
 def _cat_text(parts: Sequence[TextEmbedding]) -> TextEmbedding:

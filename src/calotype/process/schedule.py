@@ -55,7 +55,7 @@ def cosine_betas(num_train_steps: int, offset: float, beta_max: float) -> Tensor
 
 
 def _check_steps(num_train_steps: int) -> None:
-    if type(num_train_steps) is not int or num_train_steps < 1:
+    if isinstance(num_train_steps, bool) or not isinstance(num_train_steps, int) or num_train_steps < 1:
         raise UserError(f"num_train_steps is {num_train_steps!r}", "give a whole number of at least 1")
 
 

@@ -47,12 +47,14 @@ def loss_weight(
     a, b = process.signal_rate(t), process.noise_rate(t)
     p, q = mixture(parameterization, a, b)
     snr = (a / b) ** 2
-    of_x0 = {"min-snr": snr.clamp(max=gamma), "edm": 1 + snr}
+    closed = {"min-snr": snr.clamp(max=gamma), "edm": 1 + snr}
     if weighting == "elbo":
-        of_x0["elbo"] = _elbo(process, t)
-    if weighting not in of_x0:
+        of_x0 = _elbo(process, t)
+    elif weighting in closed:
+        of_x0 = closed[weighting]
+    else:
         return torch.ones_like(a)
-    return of_x0[weighting] * (b / (a * q - b * p)) ** 2
+    return of_x0 * (b / (a * q - b * p)) ** 2
 
 
 def _elbo(process: Any, t: Tensor) -> Tensor:

@@ -95,6 +95,11 @@ class Recipe(Config):
         """Refuse before anything is trained what could not be trained or sampled in the end (UserError)."""
         loss = self.loss
         check_weighting(loss.weighting, loss.parameterization, self.process.build(), loss.density)
+        if self.process.schedule == "variance-exploding" and loss.parameterization not in ("edm", "x0"):
+            raise UserError(
+                f"{loss.parameterization}-prediction has no steady scale on a variance-exploding process",
+                "--set loss.parameterization=edm",
+            )
         get_sampler(self.sampling.sampler)
         return self
 
