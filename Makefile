@@ -40,7 +40,7 @@ faults: $(VENV)/.ready-dev
 mutants: $(VENV)/.ready-mutants
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py
 
-docs: $(VENV)/.ready-docs
+docs: $(VENV)/.ready-dev
 	$(BIN)/python docs/make_tables.py
 	$(BIN)/python docs/make_figures.py
 
@@ -52,7 +52,6 @@ $(VENV)/.ready-run: EXTRAS := demo,text
 $(VENV)/.ready-dev: EXTRAS := demo,text,eval,dev
 $(VENV)/.ready-bench: EXTRAS := demo,text,eval,bench
 $(VENV)/.ready-mutants: EXTRAS := demo,text,eval,dev,mutants
-$(VENV)/.ready-docs: EXTRAS := demo,plot
 $(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing calotype[$(EXTRAS)] into $(VENV), about a minute the first time" >&2
 	$(INSTALL) -e '.[$(EXTRAS)]'

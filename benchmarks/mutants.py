@@ -62,6 +62,9 @@ def main() -> int:
         print(f"; {stillborn} that do not compile passed over", flush=True)
         if not bench.passes():
             return 2
+        print(
+            "CPU seconds of the tests:", {room: round(spent) for room, spent in bench.cpu_seconds.items()}, flush=True
+        )
         try:
             with contextlib.closing(bench.judge(chosen, options.jobs)) as judged:
                 for count, mutant in enumerate(judged, start=1):

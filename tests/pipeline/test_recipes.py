@@ -68,6 +68,8 @@ def test_a_pretrained_vae_is_used_as_it_is_and_travels_in_the_bundle(shapes: Pat
     longer = train(shapes, recipe="text-128", out=run.folder, steps=5, **settings)
     assert longer.facts()["denoiser_steps"] == 5
     assert longer.facts()["vae_steps"] == 0
+    assert longer.facts()["vae_source"] == "vae"
+    assert "VAE: vae, not trained here" in (longer.model / "README.md").read_text()
 
 
 def test_a_missing_pretrained_vae_is_refused_before_anything_is_written(shapes: Path, tmp_path: Path) -> None:

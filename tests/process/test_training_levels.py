@@ -128,8 +128,11 @@ def test_settings_a_density_does_not_have_are_refused() -> None:
     for scale in (0.0, -1.0, math.nan):
         with pytest.raises(UserError, match=f"^the scale of a noise density is {scale!r}: it must be above 0$"):
             sample_t(RectifiedFlow(), U, "logit-normal", scale=scale)
-    for density, settings in (("uniform", {"scale": 1}), ("uniform", {"loc": 1}), ("folded-normal", {"loc": 1})):
-        with pytest.raises(TypeError):
+    for density, settings in (("uniform", {"scale": 1.0}), ("uniform", {"loc": 0.0}), ("folded-normal", {"loc": 1.0})):
+        with pytest.raises(UserError, match=f"^the {density} density has no {next(iter(settings))}: leave it out$"):
             sample_t(RectifiedFlow(), U, density, **settings)  # type: ignore[arg-type]
+    check_density("log-normal", loc=-3.0, scale=1e-9)
     with pytest.raises(TypeError):
         sample_t(RectifiedFlow(), U, "logit-normal", 1.0, 1.0)  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        check_density("logit-normal", 1.0)  # type: ignore[misc]

@@ -40,6 +40,7 @@ def model_card(model: Pipeline) -> str:
         "",
         f"- recipe {recipe.name}, seed {recipe.seed}; VAE {facts.get('vae_parameters', '?'):,} parameters to "
         f"{c} x {h} x {w}; denoiser {facts.get('denoiser_parameters', '?'):,} parameters",
+        *([f"- VAE: {facts['vae_source']}, not trained here; its own licence holds"] if "vae_source" in facts else []),
         f"- {facts.get('vae_steps', '?'):,} and {facts.get('denoiser_steps', '?'):,} steps",
         *[f"- {name.replace('_', ' ')}: {value:.4g}" for name, value in measured.items()],
         "",

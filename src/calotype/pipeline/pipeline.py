@@ -17,11 +17,11 @@ from calotype.images.decode import to_uint8
 from calotype.latents import Codec, decode_latents
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser
-from calotype.network.guidance import dress
 from calotype.network.unet import UNet
+from calotype.pipeline.diffuser import Diffuser
 from calotype.process import Process
 from calotype.recipes import Recipe, SamplingSection
-from calotype.sampling import get_sampler, sample_frames, timestep_grid
+from calotype.sampling import get_sampler
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -192,31 +192,29 @@ class Pipeline:
         return torch.cat(drawn)
 
     def _frames(self, order: Order) -> Iterator[Frame]:
-        process, shape, settings = self.process, self.codec.latent_shape, order.sampling
-        sampler = get_sampler(settings.sampler)
-        grid = timestep_grid(process, settings.num_steps, settings.grid or sampler.grid, shift=settings.shift)
+        """What cannot be sampled is refused here, before the first frame is asked for."""
+        shape, settings = self.codec.latent_shape, order.sampling
         null_cond = order.negative if order.negative is not None else order.condition.dropped()
-        denoiser = dress(
+        diffuser = Diffuser(
             self.denoiser,
-            guidance_scale=settings.guidance_scale,
+            settings.guidance_scale,
+            settings.num_steps,
+            settings=settings,
             null_cond=null_cond.to(self.device),
-            guidance_interval=settings.guidance_interval,
-            guidance_rescale=settings.guidance_rescale,
             weak=order.weak,
-            weak_scale=settings.autoguidance_scale,
-            threshold=settings.threshold,
-            percentile=settings.percentile,
             bound=self.codec.statistics.bound,
         )
 
         def noise(i: int, x_t: Tensor) -> Tensor:
             return seeded_noise(order.seeds, i + 1, shape).to(x_t)
 
-        x_t = process.prior((len(order.seeds), *shape), seeded_noise(order.seeds, 0, shape)).to(self.device)
-        cond = order.condition.to(self.device)
-        for frame in sample_frames(denoiser, process, x_t, grid, step=sampler.step, cond=cond, noise=noise):
+        seeds = seeded_noise(order.seeds, 0, shape).to(self.device)
+        return self._shown(diffuser.frames(seeds, order.condition.to(self.device), noise), settings.num_steps)
+
+    def _shown(self, frames: Iterator[Any], num_steps: int) -> Iterator[Frame]:
+        for frame in frames:
             if frame.x0_hat is not None:
-                landed = frame.step == settings.num_steps
+                landed = frame.step == num_steps
                 yield Frame(frame.step, float(frame.t), frame.x_t, frame.x_t if landed else frame.x0_hat, self.codec)
 
     def _order(

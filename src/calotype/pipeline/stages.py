@@ -20,7 +20,15 @@ from calotype.images.dataset import PictureSet, load_prepared, prepare
 from calotype.images.decode import to_float
 from calotype.images.sizing import natural_size
 from calotype.images.source import open_source
-from calotype.latents import Codec, FirstStage, LatentSet, build_vae, encode_pictures, load_pretrained_vae
+from calotype.latents import (
+    Codec,
+    FirstStage,
+    LatentSet,
+    PretrainedVAE,
+    build_vae,
+    encode_pictures,
+    load_pretrained_vae,
+)
 from calotype.network.unet import UNet, count_parameters
 from calotype.pipeline import previews
 from calotype.pipeline.bundle import assemble, load, save_bundle
@@ -285,6 +293,8 @@ class Stages:
             "measured": last_measures(run.metrics),
             "versions": {"calotype": version("calotype"), "torch": torch.__version__, "python": python_version()},
         }
+        if isinstance(codec.vae, PretrainedVAE):
+            facts |= {"vae_source": codec.vae.config.source, "vae_sha256": codec.vae.fingerprint}
         if run.facts() == facts and (run.model / "manifest.json").exists():
             self.reporter.say("this run is finished; a larger --minutes or --steps trains on")
             return

@@ -1,5 +1,6 @@
 """Which t training visits: a density over levels, drawn by its quantile function so that the caller owns randomness."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -12,10 +13,15 @@ from calotype.process.schedule import as_float64
 Density = Literal["uniform", "logit-normal", "log-normal", "folded-normal"]
 
 
-def check_density(density: str) -> None:
-    """Refuse (UserError) an unknown name."""
+def check_density(density: str, *, loc: float | None = None, scale: float | None = None) -> None:
+    """Refuse (UserError) an unknown name, a setting the density does not have, and a scale that is not above 0."""
     if density not in QUANTILES:
         raise UserError(f"unknown noise density '{density}'", nearest(density, QUANTILES))
+    for name in _given(loc, scale):
+        if name not in inspect.signature(QUANTILES[density]).parameters:
+            raise UserError(f"the {density} density has no {name}", "leave it out")
+    if scale is not None and not scale > 0:
+        raise UserError(f"the scale of a noise density is {scale!r}", "it must be above 0")
 
 
 def sample_t(
@@ -29,11 +35,12 @@ def sample_t(
     only a fourteenth of a percent lies above .95). t rises with u, up to t_max. The default density is the family's.
     """
     density = process.default_density if density is None else density
-    check_density(density)
-    if scale is not None and not scale > 0:
-        raise UserError(f"the scale of a noise density is {scale!r}", "it must be above 0")
-    settings = {name: value for name, value in (("loc", loc), ("scale", scale)) if value is not None}
-    return QUANTILES[density](process, as_float64(u), **settings)
+    check_density(density, loc=loc, scale=scale)
+    return QUANTILES[density](process, as_float64(u), **_given(loc, scale))
+
+
+def _given(loc: float | None, scale: float | None) -> dict[str, float]:
+    return {name: value for name, value in (("loc", loc), ("scale", scale)) if value is not None}
 
 
 def _uniform(process: Any, u: Tensor) -> Tensor:
