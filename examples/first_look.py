@@ -1,6 +1,6 @@
 """A first look: latent diffusion on real pictures, from nothing, read from top to bottom. Equations: docs/math.md.
 
-Run `python examples/first_look.py` (OpenMoji, five minutes on one core), or give it your own folder and more time:
+Run `python examples/first_look.py` (OpenMoji, six minutes on one core), or give it your own folder and more time:
 `python examples/first_look.py photos/ --vae-steps 3000 --steps 6000 --out photos.png`.
 """
 

@@ -49,7 +49,7 @@ class Codec(nn.Module):
         return self.vae.decode(x0 * self.std + self.mean).clamp(-1, 1)
 
     def standardize(self, z_raw: Tensor) -> Tensor:
-        """z_raw -> x0."""
+        """z_raw -> x0 = (z_raw - mean) / std (eq. 46)."""
         return (z_raw - self.mean) / self.std
 
 

@@ -69,12 +69,12 @@ class ConvVAE(nn.Module):
 
 
 def reparameterize(mean: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
-    """z_raw = mean + exp(logvar / 2) * noise (Kingma & Welling 2014, section 2.4), so that gradients pass."""
+    """z_raw = mean + exp(logvar / 2) noise (eq. 43; Kingma & Welling 2014, section 2.4), so that gradients pass."""
     return mean + torch.exp(0.5 * logvar) * noise
 
 
 def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mean, exp(logvar)) || N(0, 1)) = (mean^2 + exp(logvar) - 1 - logvar) / 2, averaged over elements: ()."""
+    """KL(N(mean, exp(logvar)) || N(0, 1)) = (mean^2 + exp(logvar) - 1 - logvar)/2 (eq. 44), mean over elements: ()."""
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 

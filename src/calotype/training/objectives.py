@@ -42,7 +42,7 @@ class Objective(Protocol):
 
 
 class VAELossConfig(Config):
-    """l2_weight * L2 + l1_weight * L1 + kl_weight * KL, all means over elements."""
+    """l2_weight * L2 + l1_weight * L1 + kl_weight * KL (eq. 45), all means over elements."""
 
     l1_weight: float = Field(0.25, ge=0)
     l2_weight: float = Field(1.0, ge=0)
