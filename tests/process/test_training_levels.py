@@ -1,5 +1,6 @@
 """Training levels: inside the range, all of it reached, with the densities' own quantiles."""
 
+import inspect
 import math
 from statistics import NormalDist
 from typing import get_args
@@ -17,6 +18,7 @@ from calotype.process import (
     check_density,
     sample_t,
 )
+from calotype.process.training_levels import QUANTILES
 from tests.process.families import FAMILIES, close, float64, read
 
 U = (torch.arange(10000) + 0.5) / 10000
@@ -54,6 +56,22 @@ def test_log_normal_quantiles() -> None:
     table = VariancePreserving.linear()
     whole = sample_t(table, QUARTILES, "log-normal")
     assert torch.equal(whole, table.t_from_log_snr(float64(1.2 + 1.2 * Q, 1.2, 1.2 - 1.2 * Q)).round().long())
+
+
+def test_defaults_are_those_of_the_papers() -> None:
+    defaults = {
+        density: {
+            name: p.default for name, p in inspect.signature(quantile).parameters.items() if name in ("loc", "scale")
+        }
+        for density, quantile in QUANTILES.items()
+    }
+    assert defaults == {
+        "uniform": {},
+        "logit-normal": {"loc": 0, "scale": 1},
+        "log-normal": {"loc": -1.2, "scale": 1.2},
+        "folded-normal": {"scale": 0.5},
+    }
+    assert list(defaults) == list(DENSITIES)
 
 
 def folded(share: float, scale: float, limit: float) -> float:
