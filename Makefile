@@ -30,7 +30,7 @@ check: $(VENV)/.ready-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.ready-bench
-	set -e; for script in $(filter-out %/faults.py %/mutants.py %/own_concept.py,$(wildcard benchmarks/*.py)); do \
+	set -e; for script in $(filter-out %/faults.py %/mutants.py %/mutations.py %/own_concept.py,$(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script; done
 	$(BIN)/python benchmarks/own_concept.py $(RUN)
 
