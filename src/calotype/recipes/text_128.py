@@ -28,5 +28,11 @@ def text_128(size: int) -> Recipe:
         network=walkthrough_config(block_depth=1, emb_size=0, latent_channels=4),
         loss=DenoiserLossConfig(parameterization="x0", distance="l1", density="folded-normal", condition_dropout=0.15),
         training=LoopConfig(batch_size=16, ema_halflife=5_000, optimizer=OptimizerConfig(lr=1e-3, warmup=200)),
-        sampling=SamplingSection(sampler="alpha", num_steps=70, guidance_scale=4.0, threshold="dynamic"),
+        sampling=SamplingSection(
+            sampler="alpha",
+            num_steps=70,
+            grid="trailing",  # the walkthrough's cube-root levels lose contrast and colour (docs/log.md)
+            guidance_scale=4.0,
+            threshold="dynamic",
+        ),
     )
