@@ -50,6 +50,7 @@ def test_settings_that_cannot_work_are_refused_before_training() -> None:
         ("process.schedule=variance-exploding",): "parameterization=edm",
         ("loss.parameterization=epz",): "did you mean 'eps'",
         ("loss.density=unifrom",): "did you mean 'uniform'",
+        ("loss.density=uniform", "loss.density_scale=2"): "uniform",
         ("loss.weighting=min_snr",): "did you mean 'min-snr'",
         ("loss.distance=huger",): "did you mean 'huber'",
         ("sampling.sampler=dpm++3m",): r"unknown sampler 'dpm\+\+3m': did you mean 'dpm\+\+2m'",

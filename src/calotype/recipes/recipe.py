@@ -11,7 +11,7 @@ from calotype.core.config import Config
 from calotype.core.errors import UserError, nearest
 from calotype.latents import FirstStageConfig, VAEConfig
 from calotype.network.unet import UNetConfig
-from calotype.process import Process, check_prior, check_weighting, process_from_config
+from calotype.process import Process, check_density, check_prior, check_weighting, process_from_config
 from calotype.sampling import get_sampler
 from calotype.sampling.grids import GridKind
 from calotype.training.loop import LoopConfig
@@ -95,6 +95,8 @@ class Recipe(Config):
         """Refuse before anything is trained what could not be trained or sampled in the end (UserError)."""
         loss = self.loss
         check_weighting(loss.weighting, loss.parameterization, self.process.build(), loss.density)
+        if loss.density is not None:
+            check_density(loss.density, loc=loss.density_loc, scale=loss.density_scale)
         if self.process.schedule == "variance-exploding" and loss.parameterization not in ("edm", "x0"):
             raise UserError(
                 f"{loss.parameterization}-prediction has no steady scale on a variance-exploding process",
