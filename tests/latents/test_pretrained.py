@@ -21,7 +21,7 @@ from torch import Tensor
 
 from calotype.core.errors import CorruptFileError, UserError
 from calotype.latents import Codec, LatentStatistics, encode_pictures, pretrained
-from calotype.latents.pretrained import PretrainedVAE, load_pretrained_vae
+from calotype.latents.pretrained import PretrainedVAE, PretrainedVAEConfig, load_pretrained_vae
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -47,6 +47,11 @@ def make(folder: Path, **settings: Any) -> Path:
         parameter.data.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     autoencoder.save_pretrained(folder)
     return folder
+
+
+def rebuilt(description: dict[str, Any]) -> PretrainedVAE:
+    """The empty module that a bundle's recipe describes."""
+    return PretrainedVAE(PretrainedVAEConfig.parse(description, "pretrained VAE"))
 
 
 @pytest.fixture(scope="module")
@@ -140,17 +145,17 @@ def test_description_builds_it_again_without_the_folder(folder: Path) -> None:
     vae = load_pretrained_vae(folder)
     expected = theirs(folder)
     shutil.rmtree(folder)
-    words = json.dumps(vae.description)
-    again = PretrainedVAE.from_description(json.loads(words))
+    words = json.dumps(vae.config.model_dump(mode="json"))
+    again = rebuilt(json.loads(words))
     assert again.fingerprint != vae.fingerprint, "built empty"
     again.load_state_dict(vae.state_dict())
     assert again.fingerprint == vae.fingerprint
     assert again.config == vae.config
-    assert json.dumps(again.description) == words
+    assert json.dumps(again.config.model_dump(mode="json")) == words
     assert_same(again, expected)
-    assert vae.description["source"] == "spoilt"
+    assert vae.config.source == "spoilt"
     assert str(folder.parent) not in words, "no path of this machine travels in a bundle"
-    settings = vae.description["settings"]
+    settings = vae.config.settings
     assert settings["scaling_factor"] == 0.5, "kept for an export"
     assert settings["use_quant_conv"] is True, "what diffusers left at its default is written down"
 
@@ -294,26 +299,26 @@ def test_spoilt_folder_is_one_line(
 
 
 def test_bad_description(saved: Path) -> None:
-    description = load_pretrained_vae(saved).description
+    description = load_pretrained_vae(saved).config.model_dump(mode="json")
     for change, words in (
         ({"family": "AutoencoderTiny"}, "pretrained VAE: family"),
         ({"sauce": "x"}, "unknown key 'sauce': did you mean 'source'"),
         ({"settings": {"latent_chanels": 4}}, "'tiny': unknown key 'latent_chanels': did you mean 'latent_channels'"),
     ):
         with pytest.raises(UserError, match=words):
-            PretrainedVAE.from_description({**description, **change})
+            rebuilt({**description, **change})
 
 
 @pytest.mark.parametrize("missing", ["diffusers", "owner/name"])
 def test_without_diffusers(saved: Path, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     """Said at once, whatever was asked for; loading a bundle asks the same."""
-    description = load_pretrained_vae(saved).description
+    description = load_pretrained_vae(saved).config.model_dump(mode="json")
     monkeypatch.setitem(sys.modules, "diffusers", None)
     words = r"needs package 'diffusers': pip install 'calotype\[diffusers\]'"
     with pytest.raises(UserError, match=words):
         load_pretrained_vae(saved if missing == "diffusers" else missing)
     with pytest.raises(UserError, match=words):
-        PretrainedVAE.from_description(description)
+        rebuilt(description)
 
 
 def test_importing_brings_no_diffusers() -> None:

@@ -14,6 +14,13 @@ class Denoiser(Protocol):
     def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor: ...
 
 
+def innermost(denoiser: Any) -> Any:
+    """What the wrappers wrap: each of them holds it under the name `denoiser`."""
+    while hasattr(denoiser, "denoiser"):
+        denoiser = denoiser.denoiser
+    return denoiser
+
+
 class Codec(Protocol):
     """Pictures to standardised latents and back.
 

@@ -60,16 +60,6 @@ class PretrainedVAE(nn.Module):
         self.config = config.model_copy(update={"settings": json.loads(json.dumps(chosen))})
 
     @property
-    def description(self) -> dict[str, Any]:
-        """Plain values from which `from_description` builds the same module, weights apart."""
-        return self.config.model_dump(mode="json")
-
-    @classmethod
-    def from_description(cls, description: dict[str, Any]) -> PretrainedVAE:
-        """The empty module of `description`; UserError if it is not one, or if diffusers is missing."""
-        return cls(PretrainedVAEConfig.parse(description, "pretrained VAE"))
-
-    @property
     def fingerprint(self) -> str:
         """Hex sha256 of the weights: names, types, shapes and values, in the order of the names."""
         digest = hashlib.sha256()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from calotype.core.errors import UserError, nearest
-from calotype.core.types import Denoiser
+from calotype.core.types import Denoiser, innermost
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import per_row
 from calotype.network.thresholding import clipped, thresholded
@@ -72,7 +72,7 @@ class autoguided:
     ) -> None:
         self.interval = _checked(scale, interval)
         self.denoiser, self.weak, self.scale = denoiser, weak, float(scale)
-        inner, inner_weak = _innermost(denoiser), _innermost(weak)
+        inner, inner_weak = innermost(denoiser), innermost(weak)
         # Either may be a plain function that names no process; then there is nothing to compare.
         process = getattr(inner, "process", getattr(inner_weak, "process", None))
         process_of_weak = getattr(inner_weak, "process", process)
@@ -173,10 +173,3 @@ def _stack(cond: Any, null: Any) -> Any:
     except RuntimeError:
         shapes = f"{tuple(null.shape)}, the condition {tuple(cond.shape)}"
         raise ValueError(f"null_cond has shape {shapes}") from None
-
-
-def _innermost(denoiser: Any) -> Any:
-    """What the wrappers wrap: each holds it under the name `denoiser`."""
-    while hasattr(denoiser, "denoiser"):
-        denoiser = denoiser.denoiser
-    return denoiser

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from calotype.core.errors import UserError
-from calotype.core.types import Denoiser, Step
+from calotype.core.types import Denoiser, Step, innermost
 from calotype.process import Process, check_prior
 from calotype.sampling.dpm_solver import dpmpp_2m_step
 
@@ -135,8 +135,7 @@ def _check_grid(grid: Tensor) -> None:
 def _check_start(denoiser: Any, process: Any, grid: Tensor, from_prior: bool | None) -> None:
     """The refusals that spare static: a level never trained, another process, a prior that is not reached."""
     start = float(grid[0])
-    while hasattr(denoiser, "denoiser"):  # wrappers hold what they wrap under this name
-        denoiser = denoiser.denoiser
+    denoiser = innermost(denoiser)
     trained_on = getattr(denoiser, "process", None)
     if isinstance(trained_on, Process) and isinstance(process, Process) and trained_on != process:
         raise UserError(
