@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from calotype.core.errors import UserError
 from calotype.core.types import TextEmbedding
 from calotype.network import Condition, UNet, UNetConfig, get_network
 from calotype.nn import ResidualBlock, sinusoidal_embedding
+from calotype.nn.attention import Heads
 
 SMALL = {"channels": (16, 32), "emb_channels": 24, "condition_channels": 20, "head_channels": 8}
+PLAIN = {"family": "diffusers", "channels": (16, 32), "head_channels": 8}
+NOTHING = {"in_channels": 4, "num_classes": 0, "text_dim": 0, "token_dim": 0, "latent_size": 8}
 CONFIGS = {
     "unconditional": UNetConfig(**SMALL),
     "class": UNetConfig(**SMALL, num_classes=3, map_channels=2, map_size=8),
@@ -18,6 +25,15 @@ CONFIGS = {
     "tiled map": UNetConfig(**SMALL, text_dim=5, map_channels=6, map_kind="tiled"),
     "tokens": UNetConfig(**SMALL, text_dim=5, text_tokens=True),
     "skips of every block": UNetConfig(**SMALL, num_classes=3, skips="block", blocks_per_level=2, middle_blocks=2),
+    "two kinds": UNetConfig(**SMALL, num_classes=3, text_dim=5, text_tokens=True, token_dim=7),
+    "added embedding, qk norm": UNetConfig(
+        **SMALL, num_classes=3, scale_shift=False, norm_groups=4, qk_norm=True, dropout=0.1
+    ),
+    "transformer": UNetConfig(**SMALL, text_dim=5, text_tokens=True, attention_kind="transformer"),
+    "diffusers, nothing": UNetConfig(**PLAIN).for_data(**NOTHING),
+    "diffusers, class": UNetConfig(**PLAIN).for_data(**NOTHING | {"num_classes": 3}),
+    "diffusers, pooled text": UNetConfig(**PLAIN).for_data(**NOTHING | {"text_dim": 5, "token_dim": 7}),
+    "diffusers, tokens": UNetConfig(**PLAIN, text_tokens=True).for_data(**NOTHING | {"text_dim": 5, "token_dim": 7}),
     "three levels": UNetConfig(
         channels=(8, 16, 16), attention=(False, True, True), blocks_per_level=2, emb_channels=16, num_classes=3
     ),
@@ -26,14 +42,14 @@ CONFIGS = {
 
 def condition(config: UNetConfig, batch: int, seed: int = 0) -> Condition:
     generator = torch.Generator().manual_seed(seed)
-    null = torch.zeros(batch, dtype=torch.bool)
+    label = (torch.arange(batch) + seed) % 3 if config.num_classes else None
+    text = None
     if config.text_dim:
-        tokens = torch.randn(batch, 4, 5, generator=generator)
-        mask = torch.tensor([[True, True, True, False]]).expand(batch, -1)
-        return Condition(null, text=TextEmbedding(tokens.mean(1), tokens, mask))
-    if config.num_classes:
-        return Condition(null, label=torch.arange(batch) % 3)
-    return Condition.nothing(batch)
+        pooled = torch.randn(batch, config.text_dim, generator=generator)
+        tokens = torch.randn(batch, 4, config.token_dim or config.text_dim, generator=generator)
+        text = TextEmbedding(pooled, tokens, torch.tensor([[True, True, True, False]]).expand(batch, -1))
+    nothing = label is None and text is None
+    return Condition(torch.full((batch,), nothing), label, text)
 
 
 def awake(network: nn.Module) -> nn.Module:
@@ -71,7 +87,10 @@ def outputs_of_blocks(network: nn.Module, time: Tensor, cond: Condition) -> dict
     return found
 
 
-@pytest.mark.parametrize("name", ["class", "pooled text"])
+CONDITIONAL = [name for name, config in CONFIGS.items() if config.num_classes or config.text_dim]
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
 def test_condition_and_noise_level_enter_every_block_directly(name: str) -> None:
     config = CONFIGS[name]
     network = awake(UNet(config)).eval()
@@ -85,6 +104,109 @@ def test_condition_and_noise_level_enter_every_block_directly(name: str) -> None
     for block in before:
         assert (before[block] - other_level[block]).abs().max() > 1e-5, block
         assert (before[block] - null[block]).abs().max() > 1e-5, block
+
+
+TOKENS = [name for name in CONDITIONAL if CONFIGS[name].text_tokens]
+
+
+def weights_of_attention(network: UNet, x_t: Tensor, cond: Condition) -> list[Tensor]:
+    """softmax(Q K^T / sqrt(d)) of every cross-attention, from what goes into its Heads."""
+    found: list[Tensor] = []
+
+    def remember(heads: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if len(inputs) == 4:
+            q, k, _, mask = inputs
+            q, k = (heads_norm(part) for heads_norm, part in ((heads.norm_q, q), (heads.norm_k, k)))
+            logits = (q @ k.transpose(1, 2) / 8**0.5).masked_fill(~mask[:, None, :], -torch.inf)
+            found.append(logits.softmax(-1).detach())
+
+    hooks = [m.register_forward_pre_hook(remember) for m in network.modules() if isinstance(m, Heads)]
+    network(x_t, torch.full((len(x_t),), 100.0), cond)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_one_word_and_the_picture_both_change_what_is_attended_to(name: str) -> None:
+    config = CONFIGS[name]
+    network = awake(UNet(config)).eval()
+    x_t, cond = torch.randn(2, 4, 8, 8), condition(config, 2)
+    assert cond.text is not None
+    tokens = cond.text.tokens.clone()
+    tokens[:, 1] += 1.0
+    other_word = replace(cond, text=replace(cond.text, tokens=tokens))
+    maps, word, picture = (
+        weights_of_attention(network, *case) for case in ((x_t, cond), (x_t, other_word), (x_t + 1, cond))
+    )
+    assert len(maps) >= 2
+    for before, after_word, after_picture in zip(maps, word, picture, strict=True):
+        assert before.shape[-1] == 5, "the zero token and four words"
+        assert before[..., 4].abs().max() == 0, "the masked word"
+        assert (before - after_word).abs().max() > 1e-5
+        assert (before - after_picture).abs().max() > 1e-5
+        assert before.std(dim=1).max() > 1e-5, "each position chooses its word"
+
+
+def test_rows_may_have_a_class_a_text_both_or_neither() -> None:
+    network = awake(UNet(CONFIGS["two kinds"])).eval()
+    cond = condition(CONFIGS["two kinds"], 1)
+    assert cond.label is not None
+    both, yes = cond[torch.zeros(4, dtype=torch.long)], torch.tensor([True])
+    asked = both.dropped_parts(torch.tensor([False, True, False, True]), torch.tensor([False, False, True, True]))
+    assert asked.null.tolist() == [False, False, False, True]
+    label_alone = Condition(~yes, label=cond.label)
+    text_alone = Condition(~yes, text=cond.text)
+    x_t, time = torch.randn(1, 4, 8, 8), torch.tensor([100.0])
+    alone = [network(x_t, time, part) for part in (cond, label_alone, text_alone, Condition.nothing(1))]
+    together = network(x_t.expand(4, -1, -1, -1), time.expand(4), asked)
+    joined = Condition.cat([cond, label_alone, text_alone, Condition.nothing(1)])
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network(x_t.expand(4, -1, -1, -1), time.expand(4), joined), together)
+    for i in range(4):
+        for k in range(i):
+            assert (alone[i] - alone[k]).abs().max() > 1e-3
+
+
+def test_a_row_asks_for_nothing_alone_only_if_there_are_two_parts() -> None:
+    with pytest.raises(ValueError, match="one part"):
+        Condition.from_pooled(torch.ones(1, 5)).dropped_parts(torch.tensor([True]), torch.tensor([True]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"channels": (16, 32, 32)}, "attention names 2 levels, channels 3"),
+        ({"attention_kind": "transformer", "qk_norm": True}, "qk_norm needs"),
+        ({"channels": (16, 32), "scale_shift": False}, "norm_groups is 16, the narrowest level has 16"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        UNetConfig.parse(settings)
+
+
+def test_an_added_embedding_of_groups_of_two_channels_is_heard() -> None:
+    block = awake(ResidualBlock(32, 32, 4, scale_shift=False)).eval()
+    x = torch.randn(1, 32, 4, 4)
+    assert (block(x, torch.randn(1, 4)) - block(x, torch.randn(1, 4))).abs().max() > 1e-3
+
+
+def test_family_diffusers_follows_from_the_data() -> None:
+    def filled(**data: Any) -> UNetConfig:
+        return UNetConfig(**PLAIN, text_tokens=data.pop("text_tokens", False), map_channels=8).for_data(
+            **NOTHING | data
+        )
+
+    for config in (filled(), filled(num_classes=2), filled(text_dim=5), filled(text_dim=5, text_tokens=True)):
+        assert (config.skips, config.map_channels) == ("block", 0)
+        assert (config.emb_channels, config.condition_channels) == (64, 64)
+    assert [filled(text_dim=5).middle_blocks, filled(text_dim=5).middle_attention] == [1, False]
+    assert [filled(num_classes=2).middle_blocks, filled(num_classes=2).middle_attention] == [2, True]
+    tokens = filled(text_dim=5, token_dim=7, text_tokens=True)
+    assert (tokens.attention_kind, tokens.token_dim, tokens.middle_blocks) == ("transformer", 7, 2)
+    without_captions = filled(text_tokens=True)
+    assert (without_captions.text_tokens, without_captions.attention_kind) == (False, "plain")
 
 
 def test_a_null_row_does_not_see_its_words() -> None:
@@ -153,6 +275,6 @@ def test_batches_of_different_conditions_are_joined() -> None:
     label = Condition(torch.zeros(1, dtype=torch.bool), label=torch.tensor([7]))
     both = Condition.cat([label, text])
     assert both.label is not None
-    assert both.label.tolist() == [7, 0]
+    assert both.label.tolist() == [7, -1]
     assert both.text is not None
     assert both.text.pooled.sum(1).tolist() == [0.0, 5.0]

@@ -37,7 +37,7 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """Captions as numbers: pooled (b, d) float, tokens (b, n, d) float, mask (b, n) bool (True = a real token)."""
+    """Captions as numbers: pooled (b, d) float, tokens (b, n, e) float, mask (b, n) bool (True = a real token)."""
 
     pooled: Tensor
     tokens: Tensor
@@ -54,11 +54,12 @@ class TextEmbedding:
 
 
 class TextEncoder(Protocol):
-    """Captions -> TextEmbedding. `id` names it, `fingerprint` is the sha256 of its weights, `dim` is d."""
+    """Captions -> TextEmbedding. `id` names it, `fingerprint` is a sha256 of its weights, `dim` is d, `token_dim` e."""
 
     id: str
     fingerprint: str
     dim: int
+    token_dim: int
 
     def encode(self, captions: list[str]) -> TextEmbedding: ...
 

@@ -1,6 +1,6 @@
 """The denoising network, its condition, and the wrappers that make it D(x_t, t, cond) = x0_hat."""
 
-from calotype.network.conditioning import Condition
+from calotype.network.conditioning import Condition, text_context
 from calotype.network.denoiser import NetworkDenoiser
 from calotype.network.guidance import Threshold, autoguided, dress, guided
 from calotype.network.thresholding import clipped, dynamic_thresholding, thresholded
@@ -18,5 +18,6 @@ __all__ = [
     "dynamic_thresholding",
     "get_network",
     "guided",
+    "text_context",
     "thresholded",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,37 +17,49 @@ LEVEL_CHANNELS = 32  # of a tiled map: the noise level
 
 @dataclass(frozen=True)
 class Condition:
-    """A batch of conditions: `label` (b,) int64 and/or `text`; `null` (b,) bool marks rows that ask for nothing.
+    """A batch of conditions: a class, a text, both, or nothing in each row.
 
-    The network replaces a null row by its learned null embedding, which is what classifier-free guidance compares with
-    (Ho & Salimans 2022). An unconditional model has all rows null.
+    `null` (b,) bool marks rows that ask for nothing: the network gives them its learned null embedding, which is what
+    classifier-free guidance compares with (Ho & Salimans 2022). `label` (b,) int64 is -1 where a row has no class;
+    `texted` (b,) bool is False where it has no text (None: every row has one). An unconditional model has only nulls.
     """
 
     null: Tensor
     label: Tensor | None = None
     text: TextEmbedding | None = None
+    texted: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.null)
 
     def __getitem__(self, index: Any) -> Condition:
-        return Condition(
-            self.null[index],
-            None if self.label is None else self.label[index],
-            None if self.text is None else self.text[index],
-        )
+        return self._map(lambda part: part[index])
 
     def to(self, device: Any) -> Condition:
-        return Condition(
-            self.null.to(device),
-            None if self.label is None else self.label.to(device),
-            None if self.text is None else self.text.to(device),
-        )
+        return self._map(lambda part: part.to(device))
+
+    def _map(self, change: Callable[[Any], Any]) -> Condition:
+        parts = (self.label, self.text, self.texted)
+        return Condition(change(self.null), *(None if part is None else change(part) for part in parts))
 
     def dropped(self, rows: Tensor | None = None) -> Condition:
         """The same batch with these rows (b,) bool (default: all) made null."""
-        rows = torch.ones_like(self.null) if rows is None else rows
-        return Condition(self.null | rows, self.label, self.text)
+        return replace(self, null=self.null | (torch.ones_like(self.null) if rows is None else rows))
+
+    def dropped_parts(self, texts: Tensor, labels: Tensor) -> Condition:
+        """The same batch without the texts and the classes of these rows (b,) bool; a row left with neither is null."""
+        if self.text is None or self.label is None:
+            raise ValueError("a condition of one part has no other to be asked for alone")
+        texted, label = self.with_text & ~texts, self.label.masked_fill(labels, -1)
+        return Condition(self.null | ~texted & (label < 0), label, self.text, texted)
+
+    @property
+    def with_text(self) -> Tensor:
+        """Rows (b,) bool whose text counts."""
+        if self.text is None:
+            return torch.zeros_like(self.null)
+        given = torch.ones_like(self.null) if self.texted is None else self.texted
+        return given & ~self.null
 
     @staticmethod
     def from_pooled(vectors: Tensor) -> Condition:
@@ -64,16 +76,16 @@ class Condition:
 
     @staticmethod
     def cat(parts: Sequence[Condition]) -> Condition:
-        """Rows of all parts, in order; a part that lacks a field gets zeros there, tokens are padded to one length."""
-        labels, texts = [part.label for part in parts], [part.text for part in parts]
-        label, text = next((x for x in labels if x is not None), None), next((x for x in texts if x is not None), None)
-        if label is not None:
-            zeros = [label.new_zeros(len(part)) for part in parts]
-            label = torch.cat([zero if given is None else given for given, zero in zip(labels, zeros, strict=True)])
-        if text is not None:
-            silence = [_no_text(len(part), text) for part in parts]
-            text = _cat_text([none if given is None else given for given, none in zip(texts, silence, strict=True)])
-        return Condition(torch.cat([part.null for part in parts]), label, text)
+        """Rows of all parts, in order; a part may lack what others have, tokens are padded to one length."""
+        null = torch.cat([part.null for part in parts])
+        label = text = texted = None
+        if any(part.label is not None for part in parts):
+            none = null.new_full((len(null),), -1, dtype=torch.int64)
+            label = torch.cat([none[: len(p)] if p.label is None else p.label for p in parts])
+        if given := [part.text for part in parts if part.text is not None]:
+            text = _cat_text([_no_text(len(part), given[0]) if part.text is None else part.text for part in parts])
+            texted = torch.cat([part.with_text for part in parts])
+        return Condition(null, label, text, texted)
 
 
 def _no_text(rows: int, like: TextEmbedding) -> TextEmbedding:
@@ -94,24 +106,23 @@ def _cat_text(parts: Sequence[TextEmbedding]) -> TextEmbedding:
 
 
 class ConditionEncoder(nn.Module):
-    """Condition -> one hidden vector (b, hidden); a null row gets a learned one.
+    """Condition -> one hidden vector (b, hidden) = silu(text + class), or silu(a learned vector) for a null row.
 
-    Text goes in whitened with the statistics of the training captions (`fit_text`), which are buffers here so that
-    they travel with the weights.
+    Before the silu all is linear in the row [pooled text, one-hot class, null], so that the whole is one projection
+    layer elsewhere too. Text goes in whitened with the statistics of the training captions (`fit_text`), which are
+    buffers here so that they travel with the weights.
     """
 
-    def __init__(self, hidden: int, *, num_classes: int = 0, text_dim: int = 0, text_tokens: bool = False) -> None:
+    def __init__(self, hidden: int, *, num_classes: int = 0, text_dim: int = 0) -> None:
         super().__init__()
         self.null = nn.Parameter(torch.zeros(hidden))
         self.label = nn.Embedding(num_classes, hidden) if num_classes else None
-        self.text = nn.Sequential(nn.Linear(text_dim, hidden), nn.SiLU()) if text_dim else None
+        self.text = nn.Linear(text_dim, hidden) if text_dim else None
         self.text_mean: Tensor
         self.text_whitening: Tensor
         if text_dim:
             self.register_buffer("text_mean", torch.zeros(text_dim))
             self.register_buffer("text_whitening", torch.eye(text_dim))
-        if text_tokens:
-            self.null_token = nn.Parameter(torch.zeros(text_dim))
 
     def fit_text(self, pooled: Tensor, power: float = 0.5) -> None:
         """Measure mean and partial whitening of the training captions' pooled vectors (n, d).
@@ -129,21 +140,26 @@ class ConditionEncoder(nn.Module):
         self.text_whitening.copy_(axes * scaled)
 
     def forward(self, cond: Condition) -> Tensor:
-        null = self.null.expand(len(cond), -1)
+        null = self.null.expand(cond.null.shape[0], -1)  # len() would fix the batch size of an exported graph
         given = torch.zeros_like(null)
         if self.label is not None and cond.label is not None:
-            given = given + self.label(cond.label)
+            given = given + self.label(cond.label.clamp(min=0)) * (cond.label >= 0)[:, None]
         if self.text is not None and cond.text is not None:
-            given = given + self.text((cond.text.pooled - self.text_mean) @ self.text_whitening)
-        return torch.where(cond.null[:, None], null, given)
+            text = self.text((cond.text.pooled - self.text_mean) @ self.text_whitening)
+            given = given + text * cond.with_text[:, None]
+        return nn.functional.silu(torch.where(cond.null[:, None], null, given))
 
-    def context(self, cond: Condition) -> tuple[Tensor, Tensor]:
-        """Tokens (b, 1 + n, d) and mask for cross-attention: a learned first token that null rows see alone."""
-        first = self.null_token.expand(len(cond), 1, -1)
-        if cond.text is None:
-            return first, torch.ones(len(cond), 1, dtype=torch.bool, device=first.device)
-        seen = nn.functional.pad(cond.text.mask & ~cond.null[:, None], (1, 0), value=True)
-        return torch.cat([first, cond.text.tokens], dim=1), seen
+
+def text_context(cond: Condition, token_dim: int) -> tuple[Tensor, Tensor]:
+    """Tokens (b, 1 + n, d) and mask for cross-attention; the first token is zero, and all that a row without text sees.
+
+    So nobody attends to nothing, which would be 0/0, and no parameter is needed to say "no text".
+    """
+    if cond.text is None:
+        first = torch.zeros(cond.null.shape[0], 1, token_dim, device=cond.null.device)
+        return first, torch.ones_like(first[..., 0], dtype=torch.bool)
+    seen = nn.functional.pad(cond.text.mask & cond.with_text[:, None], (1, 0), value=True)
+    return nn.functional.pad(cond.text.tokens, (0, 0, 1, 0)), seen
 
 
 class TiledMap(nn.Module):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from calotype.core.config import Config
-from calotype.network.conditioning import Condition, ConditionEncoder, LayoutMap, TiledMap
-from calotype.nn import DownBlock, ResidualBlock, SpatialAttention, UpBlock, timestep_embedding
+from calotype.network.conditioning import Condition, ConditionEncoder, LayoutMap, TiledMap, text_context
+from calotype.nn import BlockOptions, DownBlock, UpBlock, attend, timestep_embedding
 from calotype.nn.layers import group_norm, zeroed
 
 
@@ -18,28 +19,82 @@ class UNetConfig(Config):
     """Shape of a U-Net. `channels` has one width a level; each level halves the resolution of the one before.
 
     `skips`: the way up takes one map from each level ("level"), or one from every block, stem and downsampling of the
-    way down ("block", the layout of Ho et al. and of diffusers), which costs half as much time again.
-    `text_tokens` adds cross-attention to every word. `map_channels` concatenates a map made from the condition to the
-    input: a learned layout of `map_size` positions a side ("layout"), or the walkthrough's map, the same at every
-    position, with the noise level in 32 channels of its own ("tiled").
+    way down ("block", the layout of Ho et al. and of diffusers), which costs half as much time again. The embedding of
+    noise level and condition scales and shifts in every residual block, or is added (`scale_shift` false).
+    `text_tokens` adds cross-attention to every word, after self-attention or within a transformer block
+    (`attention_kind`). `map_channels` concatenates a map made from the condition to the input: a learned layout of
+    `map_size` positions a side ("layout"), or the walkthrough's map, the same at every position, with the noise level
+    in 32 channels of its own ("tiled"). `family` "diffusers" keeps to what UNet2DModel and UNet2DConditionModel can
+    express: `for_data` sees to it.
     """
 
+    family: Literal["calotype", "diffusers"] = "calotype"
     in_channels: int = 4
     channels: tuple[int, ...] = (64, 128)
     blocks_per_level: int = 1
     middle_blocks: int = 1
+    middle_attention: bool = True
     skips: Literal["level", "block"] = "level"
     attention: tuple[bool, ...] = (False, True)
+    attention_kind: Literal["plain", "transformer"] = "plain"
     head_channels: int = 32
+    qk_norm: bool = False
     emb_channels: int = 256
+    scale_shift: bool = True
     condition_channels: int = 1024
+    norm_groups: int = 16
+    norm_eps: float = 1e-5
     dropout: float = 0.0
     num_classes: int = 0
     text_dim: int = 0
     text_tokens: bool = False
+    token_dim: int = 0
     map_channels: int = 0
     map_kind: Literal["layout", "tiled"] = "layout"
     map_size: int = 8
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(self.attention) != len(self.channels):
+            raise ValueError(f"attention names {len(self.attention)} levels, channels {len(self.channels)}")
+        if self.attention_kind == "transformer" and self.qk_norm:
+            raise ValueError("qk_norm needs attention_kind=plain")
+        if not self.scale_shift and min(self.channels) <= self.norm_groups:
+            # A constant added to a channel that is its own group is what that group's norm takes away.
+            raise ValueError(
+                f"an added embedding is lost in groups of one channel: norm_groups is {self.norm_groups}, "
+                f"the narrowest level has {min(self.channels)} channels"
+            )
+        return self
+
+    def for_data(
+        self, *, in_channels: int, num_classes: int, text_dim: int, token_dim: int, latent_size: int
+    ) -> UNetConfig:
+        """The same network with inputs as the data has them; in family "diffusers" all that follows from them."""
+        tokens, conditional = self.text_tokens and text_dim > 0, text_dim > 0 or num_classes > 0
+        shape: dict[str, Any] = {
+            "in_channels": in_channels,
+            "num_classes": num_classes,
+            "text_dim": text_dim,
+            "text_tokens": tokens,
+            "token_dim": token_dim if tokens else 0,
+            "map_channels": self.map_channels if conditional else 0,  # else there is nothing to lay out
+            "map_size": latent_size,
+            "attention_kind": self.attention_kind if tokens else "plain",
+        }
+        if self.family == "diffusers":
+            pooled = text_dim > 0 and not tokens  # its class for pooled text has a single block in the middle
+            shape |= {
+                "skips": "block",
+                "middle_blocks": 1 if pooled else 2,
+                "middle_attention": not pooled,
+                "attention_kind": "transformer" if tokens else "plain",
+                "qk_norm": False,
+                "emb_channels": 4 * self.channels[0],
+                "condition_channels": 4 * self.channels[0],
+                "map_channels": 0,
+            }
+        return self.model_copy(update=shape)
 
 
 class UNet(nn.Module):
@@ -48,54 +103,40 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        widths, emb = config.channels, config.emb_channels
-        options: dict[str, Any] = {
-            "context_channels": config.text_dim if config.text_tokens else None,
-            "head_channels": config.head_channels,
-            "dropout": config.dropout,
-        }
+        widths, emb, hidden = config.channels, config.emb_channels, config.condition_channels
+        options = _block_options(config)
         self.time_mlp = nn.Sequential(nn.Linear(widths[0], emb), nn.SiLU(), nn.Linear(emb, emb))
-        hidden = config.condition_channels
-        self.condition = ConditionEncoder(
-            hidden, num_classes=config.num_classes, text_dim=config.text_dim, text_tokens=config.text_tokens
-        )
+        self.condition = ConditionEncoder(hidden, num_classes=config.num_classes, text_dim=config.text_dim)
         self.from_condition = nn.Linear(hidden, emb)
         self.map = _condition_map(config)
         mapped = 0 if self.map is None else self.map.channels
         self.conv_in = nn.Conv2d(config.in_channels + mapped, widths[0], 3, padding=1)
         self.down, left = nn.ModuleList(), [widths[0]]
         for i, width in enumerate(widths):
-            last = i == len(widths) - 1
-            below = widths[max(i - 1, 0)]
+            last, below, depth = i == len(widths) - 1, widths[max(i - 1, 0)], config.blocks_per_level
             attention = config.attention[i]
             self.down.append(
-                DownBlock(
-                    below, width, config.blocks_per_level, emb, downsample=not last, attention=attention, **options
-                )
+                DownBlock(below, width, depth, emb, downsample=not last, attention=attention, options=options)
             )
-            left += [width] * (config.blocks_per_level + (not last))
-        self.middle = nn.ModuleList(
-            [ResidualBlock(widths[-1], widths[-1], emb, config.dropout) for _ in range(config.middle_blocks)]
-        )
-        self.middle_attention = SpatialAttention(widths[-1], config.head_channels)
+            left += [width] * (depth + (not last))
+        self.middle = nn.ModuleList([options.residual(widths[-1], widths[-1]) for _ in range(config.middle_blocks)])
+        self.middle_attention = options.attention(widths[-1]) if config.middle_attention else nn.Identity()
         self.up = nn.ModuleList()
         for i in reversed(range(len(widths))):
             if config.skips == "level":
                 taken = [widths[i]] + [0] * (config.blocks_per_level - 1)
             else:
                 taken = [left.pop() for _ in range(config.blocks_per_level + 1)]
-            above = widths[min(i + 1, len(widths) - 1)]
-            self.up.append(
-                UpBlock(above, widths[i], taken, emb, upsample=i > 0, attention=config.attention[i], **options)
-            )
-        self.norm_out = group_norm(widths[0])
+            above, attention = widths[min(i + 1, len(widths) - 1)], config.attention[i]
+            self.up.append(UpBlock(above, widths[i], taken, emb, upsample=i > 0, attention=attention, options=options))
+        self.norm_out = group_norm(widths[0], config.norm_groups, config.norm_eps)
         self.conv_out = zeroed(nn.Conv2d(widths[0], config.in_channels, 3, padding=1))
 
     def forward(self, x_t: Tensor, time: Tensor, cond: Condition | None = None) -> Tensor:
         cond = Condition.nothing(len(x_t), x_t.device) if cond is None else cond
         asked = self.condition(cond)
         emb = self.time_mlp(timestep_embedding(time, self.config.channels[0])) + self.from_condition(asked)
-        context = self.condition.context(cond) if self.config.text_tokens else None
+        context = text_context(cond, _token_dim(self.config)) if self.config.text_tokens else None
         x = self.conv_in(x_t if self.map is None else torch.cat([x_t, self.map(asked, time, x_t)], dim=1))
         skips = [x] if self.config.skips == "block" else []
         for down in self.down:
@@ -103,10 +144,28 @@ class UNet(nn.Module):
             skips += left if self.config.skips == "block" else left[self.config.blocks_per_level - 1 :][:1]
         for i, block in enumerate(self.middle):
             x = block(x, emb)
-            x = self.middle_attention(x) if i == 0 else x
+            x = attend(self.middle_attention, x, context) if i == 0 else x
         for up in self.up:
             x = up(x, skips, emb, context)
         return self.conv_out(F.silu(self.norm_out(x)))
+
+
+def _token_dim(config: UNetConfig) -> int:
+    return config.token_dim or config.text_dim
+
+
+def _block_options(config: UNetConfig) -> BlockOptions:
+    return BlockOptions(
+        config.emb_channels,
+        context_channels=_token_dim(config) if config.text_tokens else None,
+        head_channels=config.head_channels,
+        transformer=config.attention_kind == "transformer",
+        scale_shift=config.scale_shift,
+        qk_norm=config.qk_norm,
+        dropout=config.dropout,
+        groups=config.norm_groups,
+        eps=config.norm_eps,
+    )
 
 
 def _condition_map(config: UNetConfig) -> LayoutMap | TiledMap | None:

@@ -7,10 +7,14 @@ from torch import nn
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm of up to 16 groups. BatchNorm would mix the noise levels of a batch."""
-    groups = next(g for g in (16, 8, 4, 2, 1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels)
+def group_norm(channels: int, groups: int = 16, eps: float = 1e-5) -> nn.GroupNorm:
+    """GroupNorm of `groups` groups, or of the largest half, quarter, ... of them that divides the channels.
+
+    BatchNorm would mix the noise levels of a batch.
+    """
+    while channels % groups:
+        groups = groups // 2 if groups % 2 == 0 else 1
+    return nn.GroupNorm(groups, channels, eps=eps)
 
 
 def zeroed(layer: Module) -> Module:
