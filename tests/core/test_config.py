@@ -1,5 +1,7 @@
 """Strict configs: what is misspelt is named, with the nearest known key; what is wrong is one line."""
 
+from typing import Annotated, Literal
+
 import pytest
 from pydantic import Field, ValidationError
 
@@ -21,6 +23,36 @@ class Recipe(Config):
 def test_values_survive_the_round_trip() -> None:
     recipe = Recipe(size=32, channels=(8,), training=Training(batch_size=2))
     assert Recipe.parse(recipe.model_dump(mode="json")) == recipe
+
+
+class Round(Config):
+    family: Literal["round"] = "round"
+    radius: float = 1.0
+
+
+class Square(Config):
+    family: Literal["square"] = "square"
+    side: float = 1.0
+
+
+class Drawing(Config):
+    shape: Annotated[Round | Square, Field(discriminator="family")] = Round()
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ({"family": "square", "sid": 2}, "config: unknown key 'shape.sid': did you mean 'shape.side'?"),
+        ({"family": "squar"}, "config: shape: unknown value 'squar': did you mean 'square'?"),
+        ({"family": "round", "radius": "x"}, "config: shape.radius: "),
+    ],
+)
+def test_a_union_is_spoken_of_as_it_is_written(shape: dict, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        Drawing.parse({"shape": shape})
+    assert str(error.value).startswith(said)
+    assert "Round" not in str(error.value)
+    assert "Square" not in str(error.value)
 
 
 def test_a_config_is_frozen() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,6 +38,7 @@ class Toy:
 
     stage = "toy"
     num_samples = 10
+    auxiliary = None
 
     def __init__(self, dies_at: int | None = None) -> None:
         torch.manual_seed(0)
@@ -49,6 +52,15 @@ class Toy:
         wanted = normal(1, "targets", 0, ids, (1,))
         return {"loss": (self.network(pictures) - wanted).square().mean()}
 
+    def observe(self, measures: dict[str, float]) -> None:
+        pass
+
+    def state(self) -> dict[str, float]:
+        return {}
+
+    def restore(self, state: dict[str, float]) -> None:
+        pass
+
     def validate(self, network: nn.Module) -> dict[str, float]:
         return {"held_out_error": float(sum(p.abs().sum() for p in network.parameters()))}
 
@@ -59,13 +71,15 @@ def run_toy(
     dies_at: int | None = None,
     ends: tuple[int, ...] = (STEPS,),
     checkpoint_seconds: float = 0,
+    make: Callable[[int | None], Any] = Toy,
+    validate_every: int = 5,
 ) -> None:
     """One process: train the stage in `folder` up to its last segment, or die on the way."""
     config = LoopConfig(
         batch_size=4,
         optimizer=OptimizerConfig(name=optimizer, warmup=3),
         log_every=5,
-        validate_every=5,
+        validate_every=validate_every,
         checkpoint_seconds=checkpoint_seconds,
     )
     journal = Journal(folder / "journal.jsonl")
@@ -74,7 +88,7 @@ def run_toy(
             journal.add("segment", stage="toy", start=ends[i - 1] if i else 0, end=end)
     metrics = Metrics(folder / "metrics.jsonl", "toy")
     stage = StageRun(folder / "toy", journal, metrics, seed=3, reporter=Silent(), preview=lambda step, network: None)
-    train_stage(Toy(dies_at), config, stage)
+    train_stage(make(dies_at), config, stage)
 
 
 def final_state(folder: Path) -> dict[str, bytes]:

@@ -8,7 +8,8 @@ import torch
 from calotype.latents import ConvVAE, LatentSet, LatentStatistics, VAEConfig
 from calotype.network import Condition, UNet, UNetConfig
 from calotype.process import VariancePreserving
-from calotype.training.objectives import DenoiserLossConfig, DenoiserObjective, VAELossConfig, VAEObjective
+from calotype.training.denoiser_objective import DenoiserLossConfig, DenoiserObjective
+from calotype.training.vae_objective import VAELossConfig, VAEObjective
 
 CPU = torch.device("cpu")
 IDS = torch.arange(4)
@@ -45,7 +46,7 @@ def test_a_loss_is_a_function_of_step_and_ids(make) -> None:
 
 def test_the_vaes_terms_add_up_and_are_logged_apart() -> None:
     terms = vae_objective(kl_weight=0.5, l1_weight=0.0, l2_weight=1.0).losses(0, IDS)
-    assert set(terms) == {"loss", "reconstruction", "kl"}
+    assert set(terms) == {"loss", "reconstruction", "l1", "l2", "kl"}
     torch.testing.assert_close(terms["loss"], terms["reconstruction"] + 0.5 * terms["kl"])
 
 
@@ -93,3 +94,33 @@ def test_dropped_conditions_reach_the_network_as_null() -> None:
         objective.losses(step, IDS)
     share = torch.stack([cond.null.float().mean() for cond in seen[1:]]).mean()
     assert abs(float(share) - 0.25) < 0.07
+
+
+def test_of_text_and_class_either_may_be_left_out_alone() -> None:
+    """Rows of both lose one of them at times, never rows of one; all lose everything at times."""
+    torch.manual_seed(0)
+    ids = torch.arange(2000)
+    statistics = LatentStatistics(mean=(0.0,), std=(1.0,), bound=2.8)
+    latents = LatentSet(torch.randn(1, 2000, 1, 2, 2), torch.zeros(1, 2000, 1, 2, 2), statistics)
+    text = Condition.from_pooled(torch.randn(2000, 3))
+    both = Condition(text.null, label=ids % 5 - 1, text=text.text, texted=ids % 5 != 3)
+    loss, process = DenoiserLossConfig(condition_dropout=0.2, part_dropout=0.3), VariancePreserving.cosine()
+
+    class Echo(torch.nn.Module):
+        def forward(self, x_t: torch.Tensor, time: torch.Tensor, cond: Condition) -> torch.Tensor:
+            seen.append(cond)
+            return x_t
+
+    seen: list[Condition] = []
+    objective = DenoiserObjective(Echo(), process, loss, latents, lambda i: both[i], ids, ids[:0], 7, CPU)
+    objective.losses(3, ids)
+    objective.losses(3, ids)
+    (cond, again) = seen
+    assert torch.equal(cond.with_text, again.with_text)
+    with_text, with_class = cond.with_text, (cond.label >= 0) & ~cond.null
+    shares = [float(rows.float().mean()) for rows in (cond.null, with_text & ~with_class, with_class & ~with_text)]
+    of_one, of_both = 0.2, 0.6
+    assert shares == pytest.approx([0.2, *[0.8 * (of_one + of_both * 0.3)] * 2], abs=0.03)
+    kept = with_class
+    assert torch.equal(cond.label[kept], (ids % 5 - 1)[kept])
+    assert bool((with_text | with_class | cond.null).all())

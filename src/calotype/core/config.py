@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -64,19 +64,36 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 def _first_problem(cls: type[BaseModel], error: ValidationError) -> str:
     problem = error.errors()[0]
-    path = ".".join(str(part) for part in problem["loc"])
+    tree = _field_tree(cls)
+    path = ".".join(_as_written(problem["loc"], tree))
     if problem["type"] == "extra_forbidden":
-        known = _leaves(_field_tree(cls))
+        known = _leaves(tree)
         return f"unknown key '{path}': {nearest(path, known)}"
     if problem["type"] == "literal_error" and isinstance(problem["input"], str):
         known = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
         return f"{path}: unknown value '{problem['input']}': {nearest(problem['input'], known)}"
+    if problem["type"] == "union_tag_invalid":
+        known, tag = re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"]), problem["ctx"]["tag"]
+        return f"{path}: unknown value '{tag}': {nearest(tag, known)}"
     return f"{path or cls.__name__}: {problem['msg']} (got {problem.get('input')!r})"
 
 
+def _as_written(loc: tuple[int | str, ...], tree: dict[str, Any]) -> list[str]:
+    """The keys that lead to a problem, without the tags that pydantic puts between a union's field and its member's."""
+    kept: list[str] = []
+    here: Any = tree
+    for part in loc[:-1]:
+        if not isinstance(here, dict) or part in here:
+            kept.append(str(part))
+            here = here.get(part) if isinstance(here, dict) else None
+    return kept + [str(part) for part in loc[-1:]]
+
+
 def _field_tree(cls: type[BaseModel]) -> dict[str, Any]:
+    """Names of all fields, those of configs within configs as trees; a union has the fields of all its members."""
     tree: dict[str, Any] = {}
     for name, field in cls.model_fields.items():
-        inner = field.annotation
-        tree[name] = _field_tree(inner) if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+        kinds = get_args(field.annotation) or (field.annotation,)
+        configs = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        tree[name] = {key: value for config in configs for key, value in _field_tree(config).items()} or None
     return tree

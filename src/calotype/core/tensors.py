@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from calotype.core.errors import CorruptFileError, UserError
 
@@ -25,6 +25,22 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
         raise CorruptFileError(f"{path} is missing") from None
     except (SafetensorError, OSError) as error:
         raise CorruptFileError(f"{path} is not whole ({error})", "it was truncated or altered") from None
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Give a module the weights read from `path`; another architecture's are refused by the first name that differs."""
+    own = module.state_dict()
+    for name in sorted({*own, *tensors}):
+        if name not in own or name not in tensors:
+            what = f"has '{name}', which the network lacks" if name in tensors else f"lacks '{name}'"
+        elif own[name].shape != tensors[name].shape:
+            what = f"has '{name}' of shape {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
+        else:
+            continue
+        raise CorruptFileError(
+            f"{path} is of another architecture than its config: it {what}", "restore both, or train again"
+        )
+    module.load_state_dict(tensors)
 
 
 def choose_device(name: str = "auto") -> torch.device:

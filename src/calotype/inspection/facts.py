@@ -72,7 +72,8 @@ def last(records: Records, stage: str, key: str) -> float | None:
 
 def data_rows(pictures: PictureSet) -> Rows:
     held, total = int(pictures.held_out.sum()), len(pictures.names)
-    told = "captions" if pictures.has_captions else "class labels" if pictures.has_labels else "pictures only"
+    kinds = {"captions": pictures.has_captions, "class labels": pictures.has_labels}
+    told = " and ".join(kind for kind, there in kinds.items() if there) or "pictures only"
     rows = [
         ("Source", pictures.source),
         ("Pictures", f"{total:,}: {total - held:,} to train on, {held:,} held out"),

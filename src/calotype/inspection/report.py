@@ -175,6 +175,15 @@ def _strips(model: Model, pictures: PictureSet) -> str:
     )
 
 
+OPTIONAL = {  # terms that a run may have; a panel without values is left out
+    "multiscale": ("Loss on smaller pictures", True),
+    "perceptual": ("Perceptual loss", True),
+    "adversarial": ("What the discriminator thinks of the decoder", False),
+    "discriminator": ("The discriminator's own loss", False),
+    "balance": ("Weight of the discriminator's gradient", True),
+}
+
+
 def _curves(records: Records) -> str:
     def line(name: str, stage: str, key: str, **style: Any) -> Series:
         return Series(name, series(records, stage, key), **style)
@@ -182,6 +191,7 @@ def _curves(records: Records) -> str:
     vae = [
         panel("Reconstruction loss", [line("training", "vae", "reconstruction", noisy=True)], log=True),
         panel("KL divergence", [line("training", "vae", "kl", noisy=True)], log=True),
+        *(panel(title, [line("training", "vae", key, noisy=True)], log=log) for key, (title, log) in OPTIONAL.items()),
         panel("PSNR", [line("held out", "vae", "held_out_psnr", kind="held")], unit="dB"),
     ]
     denoiser = [

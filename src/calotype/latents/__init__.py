@@ -3,7 +3,7 @@
 from calotype.latents.cache import LatentSet, encode_pictures
 from calotype.latents.codec import Codec, LatentStatistics, decode_latents
 from calotype.latents.first_stage import FirstStage, FirstStageConfig, build_vae
-from calotype.latents.pretrained import PretrainedVAE, PretrainedVAEConfig, load_pretrained_vae
+from calotype.latents.pretrained import PretrainedVAE, PretrainedVAEConfig, load_pretrained_vae, pretrained_vae_config
 from calotype.latents.vae import ConvVAE, VAEConfig, kl_divergence, reparameterize
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "encode_pictures",
     "kl_divergence",
     "load_pretrained_vae",
+    "pretrained_vae_config",
     "reparameterize",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from calotype.core.files import read_json, verify_folder, write_folder, write_json
 from calotype.core.tensors import load_tensors, save_tensors
+from calotype.latents import tiling
 from calotype.latents.codec import LatentStatistics
 from calotype.latents.first_stage import FirstStage
 
@@ -79,7 +80,7 @@ def encode_pictures(
     for ids in torch.arange(num_pictures).split(batch_size):
         images = pictures(ids).to(device)
         for variant in range(1 + mirrored):
-            mean, logvar = vae.encode(images.flip(-1) if variant else images)
+            mean, logvar = tiling.encode(vae, images.flip(-1) if variant else images)
             means[variant].append(mean.cpu())
             stds[variant].append(torch.exp(0.5 * logvar).cpu())
         progress(int(ids[-1]) + 1, num_pictures)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from calotype.core.config import Config
+from calotype.latents import tiling
 from calotype.latents.first_stage import FirstStage
 from calotype.latents.vae import reparameterize
 
@@ -22,7 +23,10 @@ class LatentStatistics(Config):
 
 
 class Codec(nn.Module):
-    """Standardised latents: x0 = (z_raw - mean) / std, per channel. Implements `core.types.Codec`."""
+    """Standardised latents: x0 = (z_raw - mean) / std, per channel. Implements `core.types.Codec`.
+
+    Pictures of any size that the VAE divides; large ones go through it tile by tile (`tiling`).
+    """
 
     def __init__(self, vae: FirstStage, statistics: LatentStatistics, image_size: int) -> None:
         super().__init__()
@@ -39,14 +43,14 @@ class Codec(nn.Module):
     @torch.no_grad()
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """images (b, 3, H, W) in [-1, 1] -> x0 (b, c, h, w): the posterior's mean, or a sample of it given noise."""
-        mean, logvar = self.vae.encode(images.to(self.mean.device))
+        mean, logvar = tiling.encode(self.vae, images.to(self.mean.device))
         z_raw = mean if noise is None else reparameterize(mean, logvar, noise)
         return self.standardize(z_raw)
 
     @torch.no_grad()
     def decode(self, x0: Tensor) -> Tensor:
         """x0 (b, c, h, w) -> images (b, 3, H, W), clipped to [-1, 1]."""
-        return self.vae.decode(x0 * self.std + self.mean).clamp(-1, 1)
+        return tiling.decode(self.vae, x0 * self.std + self.mean).clamp(-1, 1)
 
     def standardize(self, z_raw: Tensor) -> Tensor:
         """z_raw -> x0 = (z_raw - mean) / std (eq. 46)."""

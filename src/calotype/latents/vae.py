@@ -2,58 +2,97 @@
 
 from __future__ import annotations
 
+from typing import Literal, Self
+
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from calotype.core.config import Config
-from calotype.nn import ResidualBlock
-from calotype.nn.layers import group_norm
+from calotype.core.errors import UserError
+from calotype.latents.folded import folded_decoder, folded_encoder
+from calotype.latents.kl_layout import KLDecoder, KLEncoder
+
+FOLDED_ONLY = ("patch", "encoder_blocks", "decoder_blocks")
+DIFFUSERS_ONLY = ("blocks", "middle_attention")
 
 
 class VAEConfig(Config):
-    """Shape of a ConvVAE. `patch` pixels a side are folded into channels by the stem; each further level halves.
+    """Shape of a ConvVAE: `folded` is the fast layout, `diffusers` the one that exports to stock AutoencoderKL.
 
-    Widths and numbers of residual blocks are listed from the finest level to the coarsest.
+    Widths are listed from the finest level to the coarsest; each level after the first halves. `folded`: the stem folds
+    `patch` pixels a side, every level has its own numbers of residual blocks. `diffusers`: `blocks` at every level, one
+    more in the decoder. Null is the family's own: f8 in both. What the other family alone has is refused.
     """
 
-    latent_channels: int = 4
-    patch: int = 4
-    channels: tuple[int, ...] = (48, 96)
-    encoder_blocks: tuple[int, ...] = (1, 1)
-    decoder_blocks: tuple[int, ...] = (2, 1)
+    family: Literal["folded", "diffusers"] = "folded"
+    latent_channels: int = Field(4, ge=1)
+    channels: tuple[int, ...] | None = None
+    norm_groups: int = Field(16, ge=1)
+    patch: int | None = Field(None, ge=1)
+    encoder_blocks: tuple[int, ...] | None = None
+    decoder_blocks: tuple[int, ...] | None = None
+    blocks: int | None = Field(None, ge=1)
+    middle_attention: bool | None = None
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each level, the finest first."""
+        return self.channels or ((48, 96) if self.family == "folded" else (16, 32, 64, 96))
 
     @property
     def downsampling(self) -> int:
         """Pixels per latent position and side: f of "f8"."""
-        return int(self.patch * 2 ** (len(self.channels) - 1))
+        stem = (self.patch or 4) if self.family == "folded" else 1
+        return int(stem * 2 ** (len(self.widths) - 1))
+
+    @model_validator(mode="after")
+    def _is_buildable(self) -> Self:
+        """Refuse what one family has not, and lists that do not match (UserError)."""
+        folded, levels = self.family == "folded", len(self.widths)
+        for name in DIFFUSERS_ONLY if folded else FOLDED_ONLY:
+            if getattr(self, name) is not None:
+                raise UserError(f"a VAE of family '{self.family}' has no '{name}'", "leave it null")
+        for name in ("encoder_blocks", "decoder_blocks"):
+            numbers = getattr(self, name)
+            if numbers is not None and len(numbers) != levels:
+                raise UserError(f"{name} lists {len(numbers)} levels, channels {levels}", "give one number a level")
+        if min(self.widths) < 1:
+            raise UserError(f"channels {list(self.widths)} are not all above 0", "give one width a level")
+        return self
+
+    def why_not_diffusers(self) -> str:
+        """Why AutoencoderKL cannot compute this VAE; empty when it can."""
+        if self.family != "diffusers":
+            return "its VAE is of the fast family, which AutoencoderKL cannot express"
+        if any(width % self.norm_groups for width in self.widths):
+            return f"its VAE's norm_groups={self.norm_groups} does not divide every width of {list(self.widths)}"
+        return ""
 
 
 class ConvVAE(nn.Module):
-    """q(z given image) = N(mean, exp(logvar)), both spatial; p(image given z) around the decoder's picture.
-
-    Convolutions at full resolution are what a CPU cannot afford, so the stem folds patches into channels
-    (pixel-unshuffle) and the head unfolds them; everything between runs at 1/patch of the resolution or less.
-    """
+    """q(z given image) = N(mean, exp(logvar)), both spatial; p(image given z) around the decoder's picture."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
-        widths, pixels = config.channels, 3 * config.patch**2
-        encoder: list[nn.Module] = [nn.PixelUnshuffle(config.patch), nn.Conv2d(pixels, widths[0], 3, padding=1)]
-        for i, width in enumerate(widths):
-            if i > 0:
-                encoder += [nn.PixelUnshuffle(2), nn.Conv2d(4 * widths[i - 1], width, 1)]
-            encoder += [ResidualBlock(width, width) for _ in range(config.encoder_blocks[i])]
-        encoder += [group_norm(widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)]
-        decoder: list[nn.Module] = [nn.Conv2d(config.latent_channels, widths[-1], 3, padding=1)]
-        for i in reversed(range(len(widths))):
-            decoder += [ResidualBlock(widths[i], widths[i]) for _ in range(config.decoder_blocks[i])]
-            if i > 0:
-                decoder += [nn.Conv2d(widths[i], 4 * widths[i - 1], 1), nn.PixelShuffle(2)]
-        decoder += [group_norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], pixels, 3, padding=1)]
-        self.encoder = nn.Sequential(*encoder)
-        self.decoder = nn.Sequential(*decoder, nn.PixelShuffle(config.patch))
+        channels, widths, groups = config.latent_channels, config.widths, config.norm_groups
+        self.encoder: nn.Module
+        self.decoder: nn.Module
+        if config.family == "folded":
+            patch, levels = config.patch or 4, len(widths)
+            self.encoder = folded_encoder(channels, patch, widths, config.encoder_blocks or (1,) * levels, groups)
+            own = config.decoder_blocks or (2,) + (1,) * (levels - 1)
+            self.decoder = folded_decoder(channels, patch, widths, own, groups)
+        else:
+            blocks, attention = config.blocks or 1, config.middle_attention is not False
+            self.encoder = KLEncoder(channels, widths, blocks, groups, attention)
+            self.decoder = KLDecoder(channels, widths, blocks, groups, attention)
+
+    @property
+    def last_weight(self) -> Tensor:
+        """The weight of the decoder's last convolution, where gradients of losses are compared."""
+        return [layer for layer in self.decoder.modules() if isinstance(layer, nn.Conv2d)][-1].weight
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (b, 3, H, W) in [-1, 1] -> mean and logvar, each (b, c, H/f, W/f), of the raw latent."""
@@ -76,8 +115,3 @@ def reparameterize(mean: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
 def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mean, exp(logvar)) || N(0, 1)) = (mean^2 + exp(logvar) - 1 - logvar)/2 (eq. 44), mean over elements: ()."""
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-
-
-def reconstruction_loss(images: Tensor, reconstructed: Tensor, l1_weight: float, l2_weight: float) -> Tensor:
-    """l2_weight * mean squared + l1_weight * mean absolute difference, (): L2 for fidelity, L1 for clean outlines."""
-    return l2_weight * F.mse_loss(reconstructed, images) + l1_weight * F.l1_loss(reconstructed, images)

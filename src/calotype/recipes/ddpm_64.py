@@ -2,8 +2,8 @@
 
 from calotype.network.unet import UNetConfig
 from calotype.recipes.recipe import ProcessSection, Recipe, SamplingSection, VAESection
+from calotype.training.denoiser_objective import DenoiserLossConfig
 from calotype.training.loop import LoopConfig
-from calotype.training.objectives import DenoiserLossConfig
 from calotype.training.optimizers import OptimizerConfig
 
 

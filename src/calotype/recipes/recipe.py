@@ -14,15 +14,17 @@ from calotype.network.unet import UNetConfig
 from calotype.process import Process, check_density, check_prior, check_weighting, process_from_config
 from calotype.sampling import get_sampler
 from calotype.sampling.grids import GridKind
+from calotype.training.denoiser_objective import DenoiserLossConfig
 from calotype.training.loop import LoopConfig
-from calotype.training.objectives import DenoiserLossConfig, VAELossConfig
+from calotype.training.vae_objective import VAELossConfig
 
 
 class VAESection(Config):
     """Stage one. `steps` holds under --steps; under --minutes the stage gets `share` of the time.
 
-    `pretrained` names a diffusers AutoencoderKL, by folder or hub id, that is used as it is instead; `network` is then
-    its config.
+    `pretrained` names a diffusers AutoencoderKL or AutoencoderTiny, by folder or hub id, that is used as it is instead;
+    `network` is then its config. A model exports to diffusers with `network.family` "diffusers" or a pretrained
+    AutoencoderKL, to ONNX with any.
     """
 
     pretrained: str | None = None
@@ -81,7 +83,7 @@ class Recipe(Config):
     name: str
     size: int = Field(ge=8)
     seed: int = 0
-    condition: Literal["auto", "text", "label", "none"] = "auto"
+    condition: Literal["auto", "text", "label", "text+label", "none"] = "auto"
     text_encoder: str = "minilm"
     vae: VAESection = VAESection()
     process: ProcessSection = ProcessSection()

@@ -2,8 +2,8 @@
 
 from calotype.network.unet import walkthrough_config
 from calotype.recipes.recipe import ProcessSection, Recipe, SamplingSection, VAESection
+from calotype.training.denoiser_objective import DenoiserLossConfig
 from calotype.training.loop import LoopConfig
-from calotype.training.objectives import DenoiserLossConfig
 from calotype.training.optimizers import OptimizerConfig
 
 
@@ -16,6 +16,7 @@ def text_128(size: int) -> Recipe:
     return Recipe(
         name="text-128",
         size=size,
+        condition="text",
         vae=VAESection(
             training=LoopConfig(
                 batch_size=16,

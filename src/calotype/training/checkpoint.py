@@ -13,7 +13,7 @@ from torch import Tensor, nn, optim
 from calotype.core.errors import CorruptFileError
 from calotype.core.files import read_json, verify_folder, write_folder, write_json
 from calotype.core.progress import Reporter
-from calotype.core.tensors import load_tensors, save_tensors
+from calotype.core.tensors import load_tensors, load_weights, save_tensors
 
 _NAME = re.compile(r"step-(\d{8})")
 
@@ -26,6 +26,7 @@ def save_checkpoint(
     optimizers: list[optim.Optimizer],
     state: dict[str, Any],
     keep: int = 3,
+    auxiliary: nn.Module | None = None,
 ) -> Path:
     """Write `step-XXXXXXXX/` and drop all but the newest `keep`. On failure (disk full) the older ones stand."""
     folder = stage_folder / f"step-{step:08d}"
@@ -33,6 +34,8 @@ def save_checkpoint(
     def fill(aside: Path) -> None:
         save_tensors(aside / "network.safetensors", network.state_dict())
         save_tensors(aside / "ema.safetensors", ema.state_dict())
+        if auxiliary is not None:
+            save_tensors(aside / "auxiliary.safetensors", auxiliary.state_dict())
         save_tensors(aside / "optimizer.safetensors", _optimizer_tensors(optimizers))
         write_json(aside / "state.json", {"step": step, **state})
 
@@ -54,11 +57,17 @@ def newest_checkpoint(stage_folder: Path, reporter: Reporter) -> Path | None:
 
 
 def load_checkpoint(
-    folder: Path, network: nn.Module, ema: nn.Module, optimizers: list[optim.Optimizer]
+    folder: Path,
+    network: nn.Module,
+    ema: nn.Module,
+    optimizers: list[optim.Optimizer],
+    auxiliary: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Restore everything in place from a verified checkpoint; returns its state.json."""
-    network.load_state_dict(load_tensors(folder / "network.safetensors"))
-    ema.load_state_dict(load_tensors(folder / "ema.safetensors"))
+    for module, name in ((network, "network.safetensors"), (ema, "ema.safetensors")):
+        load_weights(module, load_tensors(folder / name), folder / name)
+    if auxiliary is not None:
+        load_weights(auxiliary, load_tensors(folder / "auxiliary.safetensors"), folder / "auxiliary.safetensors")
     _restore_optimizers(optimizers, load_tensors(folder / "optimizer.safetensors"))
     state: dict[str, Any] = read_json(folder / "state.json")
     return state

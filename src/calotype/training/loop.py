@@ -19,12 +19,13 @@ from calotype.training.checkpoint import load_checkpoint, newest_checkpoint, sav
 from calotype.training.ema import EMA
 from calotype.training.journal import Journal, Segment
 from calotype.training.metrics import Metrics
-from calotype.training.objectives import Objective
+from calotype.training.objective import Objective
 from calotype.training.optimizers import OptimizerConfig, build_optimizers, lr_factor, set_lr
 from calotype.training.pace import Pace
 from calotype.training.signals import StopRequest
 
 FIRST_PREVIEW = 125  # steps; the next ones at 250, 500, 1000, ...
+AUXILIARY_RATE = 0.25  # of the network's AdamW rate: stable in a short trial, not tuned
 DECIDE_AT = 0.45  # share of a timed segment after which its number of steps is decided; decay starts later
 
 
@@ -80,6 +81,10 @@ class _Trainer:
         self.objective, self.config, self.run = objective, config, run
         self.network = objective.network.train()
         self.optimizers: list[optim.Optimizer] = build_optimizers(self.network, config.optimizer)
+        self.auxiliary = objective.auxiliary
+        if self.auxiliary is not None:
+            its_own = {"name": "adamw", "lr": AUXILIARY_RATE * config.optimizer.lr}
+            self.optimizers += build_optimizers(self.auxiliary, config.optimizer.model_copy(update=its_own))
         self.ema = EMA(self.network, config.ema_halflife)
         self.step, self.spent, self.resumed_at = 0, 0.0, 0
         self.saved_step: int | None = None
@@ -87,7 +92,8 @@ class _Trainer:
         checkpoint = newest_checkpoint(run.folder, run.reporter)
         state = None
         if checkpoint is not None:
-            state = load_checkpoint(checkpoint, self.network, self.ema.network, self.optimizers)
+            state = load_checkpoint(checkpoint, self.network, self.ema.network, self.optimizers, self.auxiliary)
+            objective.restore(state.get("objective", {}))
             self.step = self.resumed_at = self.saved_step = int(state["step"])
             self.spent = float(state["spent"])
         run.metrics.rewind(self.step, state and state["metrics"])
@@ -110,9 +116,12 @@ class _Trainer:
         ids = batch_ids(self.run.seed, self.step, config.batch_size, self.objective.num_samples)
         losses = self.objective.losses(self.step, ids)
         losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.optimizer.clip_norm)
+        norms = [nn.utils.clip_grad_norm_(self.network.parameters(), config.optimizer.clip_norm)]
+        if self.auxiliary is not None and "discriminator" in losses:
+            losses["discriminator"].backward()
+            norms.append(nn.utils.clip_grad_norm_(self.auxiliary.parameters(), config.optimizer.clip_norm))
         values = {name: float(value.detach()) for name, value in losses.items()}
-        if not all(map(math.isfinite, [*values.values(), float(norm)])):
+        if not all(map(math.isfinite, [*values.values(), *map(float, norms)])):
             raise UserError(
                 f"the {self.objective.stage}'s loss is not finite at step {self.step + 1}",
                 "lower the rate with --set and a new --out; the last checkpoint is whole",
@@ -131,7 +140,7 @@ class _Trainer:
         if step % config.log_every == 0:
             self._log()
         if step % config.validate_every == 0:
-            self._validate()
+            self.objective.observe(self._validate())
         if step >= FIRST_PREVIEW and step % FIRST_PREVIEW == 0 and (step // FIRST_PREVIEW).bit_count() == 1:
             self.run.preview(step, self.ema.network)
         if segment.end is None and segment.seconds is not None and self.elapsed() >= DECIDE_AT * segment.seconds:
@@ -152,7 +161,9 @@ class _Trainer:
         """Write a checkpoint of this instant."""
         if self.saved_step != self.step:
             state = {"spent": round(self.elapsed(), 3), "metrics": self.run.metrics.state()}
-            save_checkpoint(self.run.folder, self.step, self.network, self.ema.network, self.optimizers, state)
+            state |= {"objective": noted} if (noted := self.objective.state()) else {}
+            networks = self.network, self.ema.network, self.optimizers
+            save_checkpoint(self.run.folder, self.step, *networks, state, auxiliary=self.auxiliary)
             self.saved_step = self.step
         self.saved_at = time.monotonic()
 
@@ -174,9 +185,10 @@ class _Trainer:
     def _log(self) -> None:
         self.run.metrics.flush(self.step, lr=self.lr, rate=round(self.rate(), 1))
 
-    def _validate(self) -> None:
+    def _validate(self) -> dict[str, float]:
         values = self.objective.validate(self.ema.network)
         self.run.metrics.write(self.step, **values)
+        return values
 
     def _show(self, segment: Segment) -> None:
         if left := self.pace.slowed_to(self.step, time.monotonic()):

@@ -1,9 +1,9 @@
-"""What each stage minimises. An objective is a pure function of (weights, step, sample ids)."""
+"""Stage two: what the denoiser minimises."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,93 +12,18 @@ from torch.nn import functional as F
 
 from calotype.core.config import Config
 from calotype.core.random import normal, uniform
-from calotype.images.similarity import psnr, ssim
-from calotype.latents import FirstStage, LatentSet, kl_divergence, reparameterize
-from calotype.latents.vae import reconstruction_loss
+from calotype.latents import LatentSet
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser
 from calotype.process import Density, Parameterization, Process, Weighting, add_noise, loss_weight, sample_t, target
-from calotype.training.augment import AugmentConfig, augment
-
-
-class Objective(Protocol):
-    """One stage of training."""
-
-    stage: str
-    num_samples: int
-
-    @property
-    def network(self) -> nn.Module:
-        """What is trained."""
-        ...
-
-    def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
-        """Scalars of one batch of sample indices (b,) in [0, num_samples); 'loss' is minimised, all are logged."""
-        ...
-
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """Measures of averaged weights on fixed data and noise; the same weights give the same values."""
-        ...
-
-
-class VAELossConfig(Config):
-    """l2_weight * L2 + l1_weight * L1 + kl_weight * KL (eq. 45), all means over elements."""
-
-    l1_weight: float = Field(0.25, ge=0)
-    l2_weight: float = Field(1.0, ge=0)
-    kl_weight: float = Field(1e-3, ge=0)
-    augment: AugmentConfig = AugmentConfig()
-
-
-class VAEObjective:
-    """The negative evidence lower bound of Kingma & Welling (2014, eq. 10), with a free weight on the KL term."""
-
-    stage = "vae"
-
-    def __init__(
-        self,
-        network: FirstStage,
-        config: VAELossConfig,
-        pictures: Callable[[Tensor], Tensor],
-        train_ids: Tensor,
-        held_out_ids: Tensor,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.network, self.config, self.seed, self.device = network, config, seed, device
-        self.pictures, self.train_ids = pictures, train_ids
-        self.held_out_ids = held_out_ids[:256] if len(held_out_ids) else train_ids[:64]
-        self.num_samples = len(train_ids)
-
-    def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
-        images = augment(self.pictures(self.train_ids[ids]), self.config.augment, self.seed, step, ids)
-        images = images.to(self.device)
-        mean, logvar = self.network.encode(images)
-        noise = normal(self.seed, "posterior", step, ids, tuple(mean.shape[1:])).to(self.device)
-        reconstructed = self.network.decode(reparameterize(mean, logvar, noise))
-        reconstruction = reconstruction_loss(images, reconstructed, self.config.l1_weight, self.config.l2_weight)
-        kl = kl_divergence(mean, logvar)
-        return {"loss": reconstruction + self.config.kl_weight * kl, "reconstruction": reconstruction, "kl": kl}
-
-    @torch.no_grad()
-    def validate(self, network: nn.Module) -> dict[str, float]:
-        """Held-out PSNR (dB), SSIM and L1 of reconstructions through the posterior's mean."""
-        assert isinstance(network, FirstStage)
-        scores: list[Tensor] = []
-        for part in self.held_out_ids.split(64):
-            images = self.pictures(part).to(self.device)
-            reconstructed = network.decode(network.encode(images)[0]).clamp(-1, 1)
-            distance = (images - reconstructed).abs().mean((1, 2, 3))
-            scores.append(torch.stack([psnr(images, reconstructed), ssim(images, reconstructed), distance]))
-        means = torch.cat(scores, dim=1).mean(1)
-        return dict(zip(("held_out_psnr", "held_out_ssim", "held_out_l1"), means.tolist(), strict=True))
 
 
 class DenoiserLossConfig(Config):
     """What the network predicts and how its error is counted: E w(t) rho(prediction - target) over t of a density.
 
     `weighting` and `gamma` choose w (eqs. 21-23), `distance` rho, `density` with `density_loc` and `density_scale` the
-    levels (eq. 24; null: the process's own). Conditions are dropped for classifier-free guidance.
+    levels (eq. 24; null: the process's own). Conditions are dropped for classifier-free guidance; where
+    a picture has text and class, each is left out in a share `part_dropout`, so that either can be asked for alone.
     """
 
     parameterization: Parameterization = "v"
@@ -109,6 +34,7 @@ class DenoiserLossConfig(Config):
     density_loc: float | None = None
     density_scale: float | None = Field(None, gt=0)
     condition_dropout: float = Field(0.12, ge=0, le=1)
+    part_dropout: float = Field(0.25, ge=0, le=0.5)
     flip: bool = False
 
 
@@ -119,6 +45,7 @@ class DenoiserObjective:
     """E w(t) rho(F(x_t, t, cond) - target) over data, t and eps (eq. 20; Ho et al. 2020, eq. 14, is one case)."""
 
     stage = "denoiser"
+    auxiliary: nn.Module | None = None
 
     def __init__(
         self,
@@ -145,7 +72,7 @@ class DenoiserObjective:
         pictures = self.train_ids[ids].to(self.device)
         flipped = draws[:, 2] < (0.5 if self.config.flip else 0.0)
         x0 = self.latents.draw(pictures, flipped, normal(self.seed, "posterior", step, ids, shape).to(self.device))
-        cond = self.condition(pictures).dropped(draws[:, 1] < self.config.condition_dropout)
+        cond = self._dropped(self.condition(pictures), draws[:, 1], step, ids)
         eps = normal(self.seed, "eps", step, ids, shape).to(self.device)
         process = self.process
         config = self.config
@@ -167,6 +94,24 @@ class DenoiserObjective:
             if len(ids):
                 errors[name] = sum(self._error(denoiser, part) * len(part) for part in ids.split(64)) / len(ids)
         return errors
+
+    def observe(self, measures: dict[str, float]) -> None:
+        """Nothing here depends on measures."""
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """There is nothing to take back."""
+
+    def _dropped(self, cond: Condition, draws: Tensor, step: int, ids: Tensor) -> Condition:
+        """Some rows without their condition; of text and class together, each often alone, so that one will do."""
+        if cond.text is not None and cond.label is not None:
+            draw, share = uniform(self.seed, "drop-parts", step, ids).to(self.device), self.config.part_dropout
+            texts = (draw < share) & (cond.label >= 0)
+            labels = (draw >= 1 - share) & cond.with_text
+            cond = cond.dropped_parts(texts, labels)
+        return cond.dropped(draws < self.config.condition_dropout)
 
     def _error(self, denoiser: NetworkDenoiser, ids: Tensor) -> float:
         process, shape = self.process, tuple(self.latents.mean.shape[2:])
