@@ -116,6 +116,7 @@ def test_altered_weights_are_refused(tmp_path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_importing_the_room_loads_no_runtime() -> None:
-    code = "import sys, calotype.text; print([m for m in ('onnxruntime', 'tokenizers') if m in sys.modules])"
+    heavy = ("onnxruntime", "tokenizers", "transformers", "huggingface_hub")
+    code = f"import sys, calotype.text; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,5 +1,6 @@
-"""Captions to numbers: the packaged sentence encoder behind the `TextEncoder` protocol."""
+"""Captions to numbers: the packaged sentence encoder, or any of Hugging Face, behind the `TextEncoder` protocol."""
 
-from calotype.text.encoders import TEXT_ENCODERS, load_text_encoder
+from calotype.text.batching import encode_all
+from calotype.text.encoders import TEXT_ENCODERS, encoder_fingerprint, load_text_encoder
 
-__all__ = ["TEXT_ENCODERS", "load_text_encoder"]
+__all__ = ["TEXT_ENCODERS", "encode_all", "encoder_fingerprint", "load_text_encoder"]

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import sha256
 from calotype.core.types import TextEmbedding
+from calotype.text.batching import CutWarning, by_length
 
 MODEL_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 MAX_TOKENS = 64
-BATCH_SIZE = 64
 
 
 class MiniLM:
@@ -28,7 +28,7 @@ class MiniLM:
 
     id = "minilm-l6-v2-int8"
     fingerprint = MODEL_SHA256
-    dim = 384
+    dim = token_dim = 384
 
     def __init__(self) -> None:
         try:
@@ -44,8 +44,8 @@ class MiniLM:
             )
         self._session = _session(onnxruntime, path)
         with as_file(files("calotype.text") / "vocab.txt") as vocabulary:
-            self._tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
-        self._tokenizer.enable_truncation(MAX_TOKENS)
+            self.tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
+        self.tokenizer.enable_truncation(MAX_TOKENS)
 
     def encode(self, captions: list[str]) -> TextEmbedding:
         """Captions (b strings) -> pooled (b, 384), tokens (b, n, 384), mask (b, n), float32 on the CPU.
@@ -53,20 +53,14 @@ class MiniLM:
         n is the longest caption's number of tokens, its two marks included; tokens beyond a caption's end are zero.
         pooled = sum_i mask_i tokens_i / sum_i mask_i. What lies beyond 64 tokens is not read, with one warning.
         """
-        encodings = self._tokenizer.encode_batch(list(captions))
+        encodings = self.tokenizer.encode_batch(list(captions))
         too_long = sum(bool(encoding.overflowing) for encoding in encodings)
         if too_long:
-            warnings.warn(
-                f"{too_long} of {len(captions)} captions have more than {MAX_TOKENS} tokens; their ends are not read",
-                stacklevel=2,
-            )
+            warnings.warn(CutWarning(too_long, len(captions), MAX_TOKENS), stacklevel=2)
         lengths = np.array([len(encoding.ids) for encoding in encodings], dtype=np.int64)
         longest = int(lengths.max(initial=0))
         tokens = np.zeros((len(captions), longest, self.dim), dtype=np.float32)
-        # Captions of like length share a batch, so that little of the work is padding.
-        order = np.argsort(lengths, kind="stable")
-        for start in range(0, len(order), BATCH_SIZE):
-            rows = order[start : start + BATCH_SIZE]
+        for rows in by_length(lengths):
             width = int(lengths[rows].max())
             tokens[rows, :width] = self._forward([encodings[row].ids for row in rows], width)
         mask = np.arange(longest) < lengths[:, None]
