@@ -21,7 +21,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     fake = Model()
-    monkeypatch.setitem(vars(calotype), "load", lambda name, device="auto": fake)
+    monkeypatch.setitem(vars(calotype), "load", lambda name, **settings: fake)
     return fake
 
 

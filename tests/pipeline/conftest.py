@@ -11,6 +11,7 @@ from PIL import Image
 from calotype.pipeline import Run, train
 
 QUICK = ["vae.steps=6", "vae.training.batch_size=4", "training.batch_size=4", "training.log_every=2"]
+QUICK += ["network.channels=[16, 32]", "network.emb_channels=32", "network.condition_channels=32"]
 
 
 def paint(folder: Path, classes: tuple[str, ...] = ("disc", "stripe"), each: int = 8) -> Path:

@@ -43,7 +43,8 @@ def test_every_picture_carries_its_settings(model: Pipeline, tmp_path: Path) -> 
     save_png(second, tmp_path / "a.png", second.info["calotype"])
     settings = read_settings(tmp_path / "a.png")
     assert settings["seed"] == 8
-    assert settings["prompt"] == "disc"
+    assert settings["label"] == "disc"
+    assert settings["prompt"] is None
     assert settings["guidance_scale"] == 2.0
     assert settings["sampler"] == "dpm++2m"
 

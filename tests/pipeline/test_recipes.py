@@ -11,7 +11,7 @@ import torch
 from calotype.core.errors import UserError
 from calotype.core.files import read_lines
 from calotype.pipeline import Run, load, train
-from tests.latents.test_pretrained import make
+from tests.latents.pretrained_making import make
 from tests.pipeline.conftest import QUICK, paint
 
 SMALL = [*QUICK, "network.channels=[8, 16]", "network.attention=[false, true]", "network.emb_channels=16"]

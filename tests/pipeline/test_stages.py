@@ -30,7 +30,7 @@ def test_a_run_folder_is_complete(class_run: Run) -> None:
     verify_folder(class_run.model)
     verify_folder(class_run.latents)
     description = json.loads((class_run.model / "model.json").read_text())
-    assert description["format_version"] == 1
+    assert description["format_version"] == 2
     assert description["classes"] == ["disc", "stripe"]
     assert len(description["latents"]["mean"]) == 4
     assert description["facts"]["data"]["pictures"] == 16

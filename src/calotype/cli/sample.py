@@ -30,7 +30,8 @@ def sample(
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to draw, each in quotes.")
     ] = None,
     labels: Annotated[
-        list[str] | None, typer.Option("--label", metavar="C", help="A class of a class model; may be repeated.")
+        list[str] | None,
+        typer.Option("--label", metavar="C", help="A class, with or without a prompt; may be repeated."),
     ] = None,
     negative: Annotated[str | None, typer.Option("--negative", metavar="P", help="What to steer away from.")] = None,
     num_images: Annotated[int, typer.Option("-n", "--num-images", min=1, help="Pictures of each prompt.")] = 1,
@@ -53,6 +54,10 @@ def sample(
             "--weak", metavar="MODEL", help="An earlier or smaller model of the same VAE to be led away from."
         ),
     ] = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option("--text-encoder", metavar="FOLDER_OR_ID", help="Where the model's text encoder is now."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the pictures.")] = Path("samples"),
     device: options.Device = "auto",
     film: Annotated[bool, typer.Option("--film", help="Also a GIF and a strip of each picture's making.")] = False,
@@ -68,7 +73,7 @@ def sample(
     options.checked_folder(out)
     import calotype
 
-    pipeline = calotype.load(model, device=device)
+    pipeline = calotype.load(model, device=device, text_encoder=text_encoder)
     request: dict[str, Any] = {
         "prompts": prompts or None,
         "labels": labels or None,
@@ -81,7 +86,9 @@ def sample(
     }
     if overrides:
         request["settings"] = _changed(pipeline.recipe.sampling, overrides)
-    weaker: dict[str, Any] = {} if weak is None else {"weak": calotype.load(weak, device=device)}
+    weaker: dict[str, Any] = (
+        {} if weak is None else {"weak": calotype.load(weak, device=device, text_encoder=text_encoder)}
+    )
     frames = pipeline.stream(**request, **weaker) if film else None  # what it refuses, it refuses before any drawing
     started = time.monotonic()
     pictures = pipeline.sample(**request, **weaker)
@@ -109,21 +116,26 @@ def _save_pictures(pictures: list[Image], out: Path) -> list[dict[str, Any]]:
     saved = []
     for picture in pictures:
         settings = dict(picture.info.get("calotype", {}))
-        words = settings.get("prompt") or settings.get("label") or "picture"
-        path = _claim(out, f"{_slug(str(words))}-{settings.get('seed', 0)}", [".png"])[0]
+        path = _claim(out, f"{_slug(_words(settings))}-{settings.get('seed', 0)}", [".png"])[0]
         save_png(picture, path, settings)
         saved.append({"path": str(path), **settings})
     return saved
+
+
+def _words(settings: dict[str, Any]) -> str:
+    """What a picture was asked to be."""
+    asked = [str(settings[key]) for key in ("label", "prompt") if settings.get(key)]
+    return ": ".join(asked) or "picture"
 
 
 def _save_grid(pictures: list[Image], out: Path, request: dict[str, Any]) -> str:
     """All pictures on one sheet: a row for each prompt when there are several, under their words."""
     from calotype.images.grid import plot_images, save_png
 
-    asked = request["prompts"] or request["labels"]
     per_prompt = request["num_images"]
-    columns = per_prompt if asked and len(asked) > 1 and per_prompt > 1 else None
-    captions = [word for word in asked for _ in range(per_prompt)] if asked else None
+    columns = per_prompt if 1 < per_prompt < len(pictures) else None
+    asked = request["prompts"] or request["labels"]
+    captions = [_words(picture.info.get("calotype", {})) for picture in pictures] if asked else None
     path = _claim(out, "grid", [".png"])[0]
     save_png(plot_images(pictures, columns=columns, captions=captions), path, request)
     return str(path)

@@ -12,7 +12,7 @@ import torch
 from calotype.core.errors import CorruptFileError, UserError, nearest
 from calotype.core.files import MANIFEST, read_json, verify_folder, write_folder, write_json, write_text
 from calotype.core.progress import Silent
-from calotype.core.tensors import choose_device, load_tensors, save_tensors
+from calotype.core.tensors import choose_device, load_tensors, load_weights, save_tensors
 from calotype.images.dataset import load_prepared
 from calotype.latents import Codec, LatentStatistics, build_vae
 from calotype.network.denoiser import NetworkDenoiser
@@ -23,7 +23,8 @@ from calotype.pipeline.pipeline import Pipeline
 from calotype.pipeline.run import Run, stage_weights
 from calotype.recipes import Recipe
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had other networks: calotype 0.1
+KEYS = ("format_version", "recipe", "process", "image_size", "classes", "latents", "facts")
 
 
 def save_bundle(model: Pipeline, folder: Path, samples: Any = None) -> None:
@@ -49,25 +50,49 @@ def save_bundle(model: Pipeline, folder: Path, samples: Any = None) -> None:
     write_folder(folder, fill)
 
 
-def load_bundle(folder: Path, device: torch.device) -> Pipeline:
-    """Read and verify a bundle. A newer format, a missing key or an altered file is one clear line."""
+def load_bundle(folder: Path, device: torch.device, text_encoder: str | None = None) -> Pipeline:
+    """Read and verify a bundle. Another format, a missing or unknown key or an altered file is one clear line."""
     if (folder / MANIFEST).exists():
         verify_folder(folder)
-    description = read_json(folder / "model.json")
-    version = description.get("format_version")
-    if version != FORMAT_VERSION:
-        raise UserError(f"{folder} has format {version}, this calotype reads {FORMAT_VERSION}", "update calotype")
+    where = folder / "model.json"
+    description = _described(where)
+    recipe = _encoded_by(Recipe.parse(description["recipe"], f"{where}: recipe"), text_encoder)
+    statistics = LatentStatistics.parse(description["latents"], f"{where}: latents")
     try:
-        recipe = Recipe.parse(description["recipe"], str(folder / "model.json"))
-        statistics = LatentStatistics.parse(description["latents"], str(folder / "model.json"))
-        codec = Codec(build_vae(recipe.vae.network), statistics, int(description["image_size"]))
-        network = UNet(recipe.network)
-        codec.vae.load_state_dict(load_tensors(folder / "vae.safetensors"))
-        network.load_state_dict(load_tensors(folder / "denoiser.safetensors"))
-        classes, facts = list(description["classes"]), dict(description["facts"])
-    except (KeyError, RuntimeError) as error:
-        raise CorruptFileError(f"{folder} is not a whole bundle ({str(error).splitlines()[0]})") from None
-    return assemble(recipe, codec, network, classes, facts, device)
+        size, classes, facts = int(description["image_size"]), list(description["classes"]), dict(description["facts"])
+    except (TypeError, ValueError) as error:
+        raise CorruptFileError(f"{where} is not a model's ({error})", "restore it") from None
+    vae, network = build_vae(recipe.vae.network), UNet(recipe.network)
+    load_weights(vae, load_tensors(folder / "vae.safetensors"), folder / "vae.safetensors")
+    load_weights(network, load_tensors(folder / "denoiser.safetensors"), folder / "denoiser.safetensors")
+    return assemble(recipe, Codec(vae, statistics, size), network, classes, facts, device)
+
+
+def _described(where: Path) -> dict[str, Any]:
+    """model.json, of this format and with the keys it should have."""
+    description = read_json(where)
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if not isinstance(version, int):
+        raise CorruptFileError(f"{where} is not a model's: it has no format_version", "restore it")
+    if version > FORMAT_VERSION:
+        raise UserError(f"{where} has format {version}, this calotype reads {FORMAT_VERSION}", "update calotype")
+    if version < FORMAT_VERSION:
+        raise UserError(
+            f"{where} has format {version}: an older calotype made it, this one reads {FORMAT_VERSION}",
+            "train again with the same data and seed",
+        )
+    for key in description:
+        if key not in KEYS:
+            raise UserError(f"{where}: unknown key '{key}'", nearest(key, KEYS))
+    for key in KEYS:
+        if key not in description:
+            raise CorruptFileError(f"{where} has no key '{key}'", "restore it")
+    return dict(description)
+
+
+def _encoded_by(recipe: Recipe, text_encoder: str | None) -> Recipe:
+    """The recipe with its text encoder where the user has it."""
+    return recipe if text_encoder is None else recipe.model_copy(update={"text_encoder": text_encoder})
 
 
 def assemble(
@@ -79,36 +104,40 @@ def assemble(
     return Pipeline(recipe, codec.to(device), network, denoiser, classes, facts, device)
 
 
-def load(model: str | Path, device: str = "auto") -> Pipeline:
-    """A model by shipped name, run folder or bundle folder. Raises UserError where there is none."""
+def load(model: str | Path, device: str = "auto", *, text_encoder: str | None = None) -> Pipeline:
+    """A model by shipped name, run folder or bundle folder. Raises UserError where there is none.
+
+    `text_encoder` says where its text encoder is now, by folder or hub id; it must be the one of the training.
+    """
     path, chosen = Path(model).expanduser(), choose_device(device)
     if (path / "model.json").is_file():
-        return load_bundle(path, chosen)
+        return load_bundle(path, chosen, text_encoder)
     if (path / "model" / "model.json").is_file():
-        return load_bundle(path / "model", chosen)
+        return load_bundle(path / "model", chosen, text_encoder)
     if (path / "config.yaml").is_file():
-        return model_of_run(Run(path), chosen)
+        return model_of_run(Run(path), chosen, text_encoder)
     shipped = {entry["name"]: entry["path"] for entry in list_models() if entry["kind"] == "shipped"}
     if str(model) in shipped:
-        return load_bundle(Path(shipped[str(model)]), chosen)
+        return load_bundle(Path(shipped[str(model)]), chosen, text_encoder)
     known = [entry["name"] for entry in list_models()]
     raise UserError(
         f"no model '{model}'", nearest(str(model), known) if known else "train one first: calotype train YOUR_FOLDER"
     )
 
 
-def model_of_run(run: Run, device: torch.device) -> Pipeline:
+def model_of_run(run: Run, device: torch.device, text_encoder: str | None = None) -> Pipeline:
     """The model of a run that has not finished, from its newest checkpoints."""
     pictures = load_prepared(run.data)
     if pictures is None or not (run.latents / MANIFEST).exists():
         raise UserError(
             f"{run.folder} has no model yet: its first stage is not done", "give the same train command again"
         )
-    conditions = prepare_conditions(run, run.recipe, pictures, Silent())
-    recipe = conditions.fill(run.recipe)
+    asked = _encoded_by(run.recipe, text_encoder)
+    conditions = prepare_conditions(run, asked, pictures, Silent())
+    recipe = conditions.fill(asked)
     vae, network = build_vae(recipe.vae.network), UNet(recipe.network)
-    vae.load_state_dict(stage_weights(run.vae))
-    network.load_state_dict(stage_weights(run.denoiser))
+    load_weights(vae, stage_weights(run.vae), run.vae)
+    load_weights(network, stage_weights(run.denoiser), run.denoiser)
     statistics = LatentStatistics.parse(read_json(run.latents / "statistics.json"))
     return assemble(recipe, Codec(vae, statistics, recipe.size), network, conditions.classes, conditions.facts, device)
 
@@ -127,13 +156,14 @@ def _entry(kind: str, name: str, folder: Path) -> dict[str, Any]:
     except ValueError:
         description = {}
     facts = description.get("facts", {})
+    takes = ["prompts"] * bool(facts.get("captioned")) + ["classes"] * bool(description.get("classes"))
     return {
         "name": name,
         "kind": kind,
         "path": str(folder),
         "bytes": sum(path.stat().st_size for path in folder.iterdir()),
         "pixels": description.get("image_size"),
-        "takes": "prompts" if facts.get("captioned") else "classes" if description.get("classes") else "nothing",
+        "takes": " and ".join(takes) or "nothing",
         "data": facts.get("data", {}).get("source"),
         "licence": facts.get("data", {}).get("licence"),
     }

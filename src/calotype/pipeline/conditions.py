@@ -1,4 +1,4 @@
-"""What each training picture is asked to be: captions encoded once, class numbers, or nothing."""
+"""What each training picture is asked to be: captions encoded once, class numbers, both, or nothing."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from calotype.pipeline.run import Run
 from calotype.recipes import Recipe
 
 EXAMPLES = 32  # prompts of the sample sheets
+MUCH = 2**30  # bytes of token states that are worth a word
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """One row a picture: `rows` (n,) points into `unique`, the distinct captions' embedding; -1 has no caption."""
+    """One row a picture: `labels` (n,) are classes, `rows` (n,) places of captions in `unique`; -1 is none."""
 
     null: Tensor
     labels: Tensor | None
@@ -37,24 +38,22 @@ class Conditions:
 
     def fill(self, recipe: Recipe) -> Recipe:
         """The recipe with the network's inputs as the data has them."""
-        text_dim = 0 if self.unique is None else self.unique.pooled.shape[1]
-        latent_size = recipe.size // recipe.vae.network.downsampling
-        shape: dict[str, Any] = {
-            "in_channels": recipe.vae.network.latent_channels,
-            "num_classes": len(self.classes),
-            "text_dim": text_dim,
-            "map_size": latent_size,
-        }
-        if not text_dim:
-            shape["text_tokens"] = False
-        if not text_dim and not self.classes:
-            shape["map_channels"] = 0  # nothing to lay out
-        return recipe.model_copy(update={"network": recipe.network.model_copy(update=shape)})
+        network = recipe.network.for_data(
+            in_channels=recipe.vae.network.latent_channels,
+            num_classes=len(self.classes),
+            text_dim=0 if self.unique is None else self.unique.pooled.shape[1],
+            token_dim=0 if self.unique is None else self.unique.tokens.shape[2],
+            latent_size=recipe.size // recipe.vae.network.downsampling,
+        )
+        return recipe.model_copy(update={"network": network})
 
     def batch(self, ids: Tensor) -> Condition:
         """The condition of pictures `ids` (b,)."""
-        text = None if self.unique is None else self.unique[self.rows[ids].clamp(min=0)]
-        return Condition(self.null[ids], None if self.labels is None else self.labels[ids], text)
+        labels = None if self.labels is None else self.labels[ids]
+        if self.unique is None:
+            return Condition(self.null[ids], labels)
+        rows = self.rows[ids]
+        return Condition(self.null[ids], labels, self.unique[rows.clamp(min=0)], texted=rows >= 0)
 
     def to(self, device: torch.device) -> Conditions:
         moved = None if self.unique is None else self.unique.to(device)
@@ -69,59 +68,82 @@ class Conditions:
 
 
 def prepare_conditions(run: Run, recipe: Recipe, pictures: PictureSet, reporter: Reporter) -> Conditions:
-    """Decide by data and recipe what the model is conditioned on; encode the captions once into the run."""
-    kind = recipe.condition
-    if kind == "auto":
-        kind = "text" if pictures.has_captions else "label" if len(pictures.classes) > 1 else "none"
-    if kind == "text" and not pictures.has_captions:
-        raise UserError("condition = text, but the pictures have no captions", "add metadata.jsonl or .txt files")
-    if kind == "label" and not pictures.has_labels:
-        raise UserError("condition = label, but the pictures have no classes", "sort them into one folder a class")
-    n = len(pictures)
-    nothing, rows = torch.ones(n, dtype=torch.bool), torch.full((n,), -1)
-    facts = _data_facts(pictures, kind)
-    if kind == "text":
+    """Decide by data and recipe what the model is conditioned on; encode the captions once into the run.
+
+    A picture without a caption has its class alone, one without a class its caption, one without either is null.
+    """
+    texts, classes = _asked(recipe.condition, pictures)
+    rows, numbers = torch.full((len(pictures),), -1), torch.full((len(pictures),), -1)
+    facts, unique = _data_facts(pictures, texts), None
+    if texts:
         captions = sorted({caption for caption in pictures.captions if caption is not None})
-        unique, encoder = _encode(run, recipe, captions, reporter)
+        unique, facts["text_encoder"] = _encode(run, recipe, captions, reporter)
         number = {caption: i for i, caption in enumerate(captions)}
         rows = torch.tensor([-1 if caption is None else number[caption] for caption in pictures.captions])
-        facts |= {"text_encoder": encoder}
-        return Conditions(rows < 0, None, rows, unique, [], facts)
-    if kind == "label":
-        numbers = torch.tensor([-1 if x is None else pictures.classes.index(x) for x in pictures.labels])
-        facts |= {"classes": pictures.classes}
-        return Conditions(numbers < 0, numbers.clamp(min=0), rows, None, pictures.classes, facts)
-    return Conditions(nothing, None, rows, None, [], facts)
+    if classes:
+        number = {name: i for i, name in enumerate(pictures.classes)}
+        numbers = torch.tensor([-1 if label is None else number[label] for label in pictures.labels])
+        facts["classes"] = pictures.classes
+    null = (rows < 0) & (numbers < 0)
+    return Conditions(null, numbers if classes else None, rows, unique, list(facts["classes"]), facts)
 
 
-def _encode(run: Run, recipe: Recipe, captions: list[str], reporter: Reporter) -> tuple[TextEmbedding, dict[str, str]]:
-    """Embeddings of the distinct captions, from the run if they are there: encoded once, so that resume is exact."""
-    folder = run.captions
+def _asked(kind: str, pictures: PictureSet) -> tuple[bool, bool]:
+    """Whether captions and whether classes are used; "auto" is whatever there is to learn from."""
+    if kind == "auto":
+        return pictures.has_captions, len(pictures.classes) > 1
+    texts, classes = "text" in kind, "label" in kind
+    if texts and not pictures.has_captions:
+        raise UserError(f"condition = {kind}, but the pictures have no captions", "add metadata.jsonl or .txt files")
+    if classes and not pictures.has_labels:
+        raise UserError(f"condition = {kind}, but the pictures have no classes", "sort them into one folder a class")
+    return texts, classes
+
+
+def _encode(run: Run, recipe: Recipe, captions: list[str], reporter: Reporter) -> tuple[TextEmbedding, dict[str, Any]]:
+    """Embeddings of the distinct captions, from the run if they are there: encoded once, so that resume is exact.
+
+    What is there holds for these captions, this very encoder, and tokens kept or not; else they are encoded anew,
+    which a run whose denoiser has learned from the former refuses.
+    """
+    from calotype.text import encode_all, encoder_fingerprint, load_text_encoder
+
+    folder, tokens = run.captions, recipe.network.text_tokens
+    wanted = {"captions": captions, "sha256": encoder_fingerprint(recipe.text_encoder), "tokens": tokens}
     if (folder / MANIFEST).exists():
         verify_folder(folder)
         known = read_json(folder / "captions.json")
-        if known["captions"] == captions:
+        if {key: known.get(key) for key in wanted} == wanted:
             tensors = load_tensors(folder / "text.safetensors")
             return TextEmbedding(tensors["pooled"], tensors["tokens"], tensors["mask"].bool()), known["encoder"]
-    from calotype.text import load_text_encoder
-
+        if any(run.denoiser.glob("step-*")):
+            raise UserError(
+                f"{run.folder} was trained with captions of another text encoder",
+                "put it back, or choose another --out",
+            )
     reporter.stage("captions", f"{len(captions):,} distinct")
     encoder = load_text_encoder(recipe.text_encoder)
-    text = encoder.encode(captions)
-    if not recipe.network.text_tokens:  # per-token states are large: kept only for a network that looks at them
-        text = TextEmbedding(text.pooled, text.tokens[:, :0], text.mask[:, :0])
-    described = {"id": encoder.id, "sha256": encoder.fingerprint}
+    # Token states only for a network that looks at them.
+    text = encode_all(encoder, captions, tokens=tokens, progress=reporter.update)
+    if text.tokens.nbytes > MUCH:
+        reporter.say(f"the captions' token states take {text.tokens.nbytes / 2**30:.1f} GiB of memory")
+    described = {
+        "id": encoder.id,
+        "sha256": encoder.fingerprint,
+        "dim": encoder.dim,
+        "token_dim": encoder.token_dim,
+    }
 
     def fill(aside: Any) -> None:
         mask = text.mask.to(torch.uint8)
         save_tensors(aside / "text.safetensors", {"pooled": text.pooled, "tokens": text.tokens, "mask": mask})
-        write_json(aside / "captions.json", {"captions": captions, "encoder": described})
+        write_json(aside / "captions.json", {**wanted, "encoder": described})
 
     write_folder(folder, fill)
     return text, described
 
 
-def _data_facts(pictures: PictureSet, kind: str) -> dict[str, Any]:
+def _data_facts(pictures: PictureSet, captioned: bool) -> dict[str, Any]:
     """What the bundle says about the data."""
     train = [pictures.captions[i] for i in pictures.train_ids.tolist()]
     held_out = [pictures.captions[i] for i in pictures.held_out_ids.tolist()]
@@ -133,7 +155,6 @@ def _data_facts(pictures: PictureSet, kind: str) -> dict[str, Any]:
         "licence": pictures.licence,
         "attribution": pictures.attribution,
     }
-    captioned = kind == "text"
     return {
         "data": data,
         "captioned": captioned,

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from calotype.core.errors import UserError, nearest
+from calotype.core.errors import UserError
 from calotype.core.random import seeded_noise
-from calotype.core.types import Denoiser, TextEmbedding, TextEncoder
+from calotype.core.types import Denoiser, TextEncoder
 from calotype.images.decode import to_uint8
 from calotype.latents import Codec, decode_latents
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser
 from calotype.network.unet import UNet
 from calotype.pipeline.diffuser import Diffuser
+from calotype.pipeline.order import Order, Words, words_asked
 from calotype.process import Process
 from calotype.recipes import Recipe, SamplingSection
 from calotype.sampling import get_sampler
@@ -44,24 +45,6 @@ class Frame:
         return to_pil(decode_latents(self.codec, self.x0_hat))
 
 
-@dataclass(frozen=True)
-class Order:
-    """A request in full: one row a picture."""
-
-    condition: Condition
-    negative: Condition | None
-    seeds: Tensor
-    words: list[str | None]
-    sampling: SamplingSection
-    weak: Denoiser | None = None
-
-    def rows(self, chosen: Tensor) -> Order:
-        """Some of its pictures."""
-        negative = None if self.negative is None else self.negative[chosen]
-        words = [self.words[i] for i in chosen.tolist()]
-        return replace(self, condition=self.condition[chosen], negative=negative, seeds=self.seeds[chosen], words=words)
-
-
 class Wishes(TypedDict, total=False):
     """What `sample`, `sample_tensor` and `stream` take besides the prompts. None is the recipe's own choice.
 
@@ -69,7 +52,7 @@ class Wishes(TypedDict, total=False):
     or smaller model of the same latents to be guided away from (autoguidance).
     """
 
-    labels: Sequence[str] | None
+    labels: str | Sequence[str] | None
     negative: str | None
     num_images: int
     seed: int
@@ -115,23 +98,29 @@ class Pipeline:
     @cached_property
     def text_encoder(self) -> TextEncoder:
         """The encoder that the captions of its training went through, loaded when first needed."""
-        from calotype.text import load_text_encoder
+        from calotype.text import encoder_fingerprint, load_text_encoder
 
-        encoder = load_text_encoder(self.recipe.text_encoder)
-        expected = self.facts.get("text_encoder", {}).get("sha256")
-        if expected and encoder.fingerprint != expected:
+        known = self.facts.get("text_encoder", {})
+        try:
+            found = encoder_fingerprint(self.recipe.text_encoder)
+        except UserError as error:
             raise UserError(
-                f"text encoder {encoder.id} is not the one of the training (sha256 {encoder.fingerprint[:12]}, "
-                f"expected {expected[:12]})",
-                "install the version that the model card names",
+                f"the model needs text encoder {known.get('id', self.recipe.text_encoder)}, but {error.what}",
+                f"{error.mend}, as --text-encoder FOLDER_OR_ID (in Python: load(..., text_encoder=...))",
+            ) from None
+        if known.get("sha256", found) != found:
+            raise UserError(
+                f"text encoder '{self.recipe.text_encoder}' is not the {known.get('id')} of the training "
+                f"(sha256 {found[:12]}, expected {known['sha256'][:12]})",
+                "give that one with --text-encoder FOLDER_OR_ID",
             )
-        return encoder
+        return load_text_encoder(self.recipe.text_encoder)
 
     def sample(
         self,
         prompts: str | Sequence[str] | None = None,
         *,
-        labels: Sequence[str] | None = None,
+        labels: str | Sequence[str] | None = None,
         negative: str | None = None,
         num_images: int = 1,
         seed: int = 0,
@@ -141,7 +130,10 @@ class Pipeline:
         settings: Mapping[str, Any] | None = None,
         weak: Pipeline | None = None,
     ) -> list[Image.Image]:
-        """Pictures for each prompt or label (or unconditional ones), `num_images` of each.
+        """Pictures for each prompt, label, or pair of the two (or unconditional ones), `num_images` of each.
+
+        A model that takes both may be asked for either alone; one label goes with all prompts, one prompt with all
+        labels.
 
         Picture k of the call is drawn from seed + k: alone or in a batch it is the same picture. Each carries its
         prompt, seed and settings in `image.info`. `settings` and `weak`: see `Wishes`. Raises UserError where the
@@ -161,8 +153,8 @@ class Pipeline:
         )
         images = to_pil(self._draw(order))
         common = {"negative": negative, **order.sampling.model_dump(mode="json"), "model": self.facts.get("name", "")}
-        for image, prompt, number in zip(images, order.words, order.seeds.tolist(), strict=True):
-            image.info["calotype"] = {"prompt": prompt, "seed": number, **common}
+        for image, words, number in zip(images, order.words, order.seeds.tolist(), strict=True):
+            image.info["calotype"] = {**words._asdict(), "seed": number, **common}
         return images
 
     def sample_tensor(self, prompts: str | Sequence[str] | None = None, **wishes: Unpack[Wishes]) -> Tensor:
@@ -177,12 +169,21 @@ class Pipeline:
         return self._frames(order)
 
     def encode(self, images: Tensor) -> Tensor:
-        """images (b, 3, H, W) in [-1, 1] -> x0 (b, c, h, w)."""
+        """images (b, 3, H, W) in [-1, 1] -> x0 (b, c, h, w). UserError for another size: `codec` takes them all."""
+        self._check_shape("pictures", images, (3, self.size, self.size))
         return self.codec.encode(images)
 
     def decode(self, x0: Tensor) -> Tensor:
-        """x0 (b, c, h, w) -> images (b, 3, H, W) in [-1, 1]."""
+        """x0 (b, c, h, w) -> images (b, 3, H, W) in [-1, 1]. UserError for another size: `codec` takes them all."""
+        self._check_shape("latents", x0, self.codec.latent_shape)
         return decode_latents(self.codec, x0)
+
+    @staticmethod
+    def _check_shape(what: str, given: Tensor, shape: tuple[int, int, int]) -> None:
+        if given.shape[1:] != shape or len(given) == 0:
+            raise UserError(
+                f"{what} of shape {tuple(given.shape)} do not fit this model", f"give (b, {', '.join(map(str, shape))})"
+            )
 
     def _draw(self, order: Order) -> Tensor:
         drawn = []
@@ -221,7 +222,7 @@ class Pipeline:
         self,
         prompts: str | Sequence[str] | None = None,
         *,
-        labels: Sequence[str] | None = None,
+        labels: str | Sequence[str] | None = None,
         negative: str | None = None,
         num_images: int = 1,
         seed: int = 0,
@@ -234,18 +235,17 @@ class Pipeline:
         sampling = self._sampling(num_steps, guidance_scale, sampler, settings or {})
         if num_images < 1:
             raise UserError(f"{num_images} pictures were asked for", "ask for at least 1")
-        wanted = [prompts] if isinstance(prompts, str) else list(prompts or [])
-        condition, words = self._condition(wanted, list(labels or []))
+        words = words_asked(prompts, labels, self.captioned, self.classes)
+        condition = self._condition(words)
         repeat = torch.arange(len(condition)).repeat_interleave(num_images)
         refused = None
         if negative is not None:
             if not self.captioned:
                 raise UserError("this model takes no negative prompt", "it was trained without captions")
-            refused = Condition(torch.zeros(1, dtype=torch.bool), text=self._embed([negative]))
-            refused = Condition.cat([refused])[torch.zeros(len(repeat), dtype=torch.long)]
+            refused = self._condition([Words(negative)])[torch.zeros(len(repeat), dtype=torch.long)]
         seeds = torch.arange(seed, seed + len(repeat))
-        prompt_of = [words[row] for row in repeat.tolist()]
-        return Order(condition[repeat], refused, seeds, prompt_of, sampling, self._weaker(weak))
+        repeated = [words[row] for row in repeat.tolist()]
+        return Order(condition[repeat], refused, seeds, repeated, sampling, self._weaker(weak))
 
     def _sampling(
         self, num_steps: int | None, guidance_scale: float | None, sampler: str | None, settings: Mapping[str, Any]
@@ -272,27 +272,15 @@ class Pipeline:
             )
         return weak.denoiser
 
-    def _condition(self, prompts: list[str], labels: list[str]) -> tuple[Condition, list[str | None]]:
-        """One row a prompt or label, with the words that go into the picture's metadata."""
-        if prompts and labels:
-            raise UserError("both prompts and labels were given", "give one of them")
-        if prompts:
-            if not self.captioned:
-                how = f"choose --label from {', '.join(self.classes)}" if self.classes else "leave the prompt out"
-                raise UserError("this model takes no prompt: it was trained without captions", how)
-            return Condition(torch.zeros(len(prompts), dtype=torch.bool), text=self._embed(prompts)), list(prompts)
-        if labels:
-            if not self.classes:
-                raise UserError("this model knows no classes", "leave the label out")
-            for label in labels:
-                if label not in self.classes:
-                    raise UserError(f"unknown class '{label}'", nearest(label, self.classes))
-            rows = torch.tensor([self.classes.index(label) for label in labels])
-            return Condition(torch.zeros(len(rows), dtype=torch.bool), label=rows), list(labels)
-        return Condition.nothing(1), [None]
-
-    def _embed(self, prompts: list[str]) -> TextEmbedding:
-        return self.text_encoder.encode(prompts)
+    def _condition(self, words: list[Words]) -> Condition:
+        """The condition that asks for `words`, all of one kind."""
+        prompts = [given.prompt for given in words if given.prompt is not None]
+        numbers = [self.classes.index(given.label) for given in words if given.label is not None]
+        return Condition(
+            torch.full((len(words),), not prompts and not numbers),
+            label=torch.tensor(numbers) if numbers else None,
+            text=self.text_encoder.encode(prompts) if prompts else None,
+        )
 
 
 def to_pil(images: Tensor) -> list[Image.Image]:

@@ -28,6 +28,7 @@ from calotype.latents import (
     build_vae,
     encode_pictures,
     load_pretrained_vae,
+    pretrained_vae_config,
 )
 from calotype.network.unet import UNet, count_parameters
 from calotype.pipeline import previews
@@ -39,10 +40,12 @@ from calotype.pipeline.run import Run, spent_on
 from calotype.process import terminal_snr
 from calotype.recipes import Recipe, get_recipe
 from calotype.training.checkpoint import newest_checkpoint
+from calotype.training.denoiser_objective import DenoiserObjective
 from calotype.training.journal import Budget, Journal
 from calotype.training.loop import LoopConfig, StageRun, train_stage
 from calotype.training.metrics import Metrics, last_measures
-from calotype.training.objectives import DenoiserObjective, Objective, VAEObjective
+from calotype.training.objective import Objective
+from calotype.training.vae_objective import VAEObjective
 
 DEFAULT_MINUTES = 30.0
 
@@ -113,7 +116,7 @@ def _settings(
     elif asked.vae.pretrained is not None:
         known = run.recipe.vae if run.config.exists() else None
         same = known is not None and known.pretrained == asked.vae.pretrained
-        network = known.network if known and same else load_pretrained_vae(asked.vae.pretrained).config
+        network = known.network if known and same else pretrained_vae_config(asked.vae.pretrained)
         asked = asked.model_copy(update={"vae": asked.vae.model_copy(update={"network": network})})
     f = asked.vae.network.downsampling
     levels = 2 ** (len(asked.network.channels) - 1)
