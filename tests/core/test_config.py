@@ -45,6 +45,7 @@ class Drawing(Config):
         ({"family": "square", "sid": 2}, "config: unknown key 'shape.sid': did you mean 'shape.side'?"),
         ({"family": "squar"}, "config: shape: unknown value 'squar': did you mean 'square'?"),
         ({"family": "round", "radius": "x"}, "config: shape.radius: "),
+        ({"radius": 2.0}, "config: shape: it has no key 'family'"),
     ],
 )
 def test_a_union_is_spoken_of_as_it_is_written(shape: dict, said: str) -> None:

@@ -177,7 +177,7 @@ def test_a_row_asks_for_nothing_alone_only_if_there_are_two_parts() -> None:
     ("settings", "said"),
     [
         ({"channels": (16, 32, 32)}, "attention names 2 levels, channels 3"),
-        ({"attention_kind": "transformer", "qk_norm": True}, "qk_norm needs"),
+        ({"attention_kind": "transformer", "qk_norm": True}, "set qk_norm=false"),
         ({"channels": (16, 32), "scale_shift": False}, "norm_groups is 16, the narrowest level has 16"),
     ],
 )
@@ -190,6 +190,21 @@ def test_an_added_embedding_of_groups_of_two_channels_is_heard() -> None:
     block = awake(ResidualBlock(32, 32, 4, scale_shift=False)).eval()
     x = torch.randn(1, 32, 4, 4)
     assert (block(x, torch.randn(1, 4)) - block(x, torch.randn(1, 4))).abs().max() > 1e-3
+
+
+def test_settings_reach_every_block() -> None:
+    network = UNet(CONFIGS["added embedding, qk norm"])
+    blocks = [m for m in network.modules() if isinstance(m, ResidualBlock)]
+    assert all(block.emb is not None and block.emb.out_features == block.conv1.out_channels for block in blocks)
+    assert all(isinstance(m.norm_k, nn.RMSNorm) for m in network.modules() if isinstance(m, Heads))
+    assert all(block.dropout.p == 0.1 for block in blocks)
+
+
+def test_without_a_condition_there_is_nothing_to_lay_out() -> None:
+    laid_out = UNetConfig(map_channels=8)
+    assert laid_out.for_data(**NOTHING).map_channels == 0
+    assert laid_out.for_data(**NOTHING | {"num_classes": 2}).map_channels == 8
+    assert laid_out.for_data(**NOTHING | {"text_dim": 5}).map_channels == 8
 
 
 def test_family_diffusers_follows_from_the_data() -> None:

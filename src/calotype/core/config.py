@@ -75,6 +75,8 @@ def _first_problem(cls: type[BaseModel], error: ValidationError) -> str:
     if problem["type"] == "union_tag_invalid":
         known, tag = re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"]), problem["ctx"]["tag"]
         return f"{path}: unknown value '{tag}': {nearest(tag, known)}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{path}: it has no key {problem['ctx']['discriminator']}"
     return f"{path or cls.__name__}: {problem['msg']} (got {problem.get('input')!r})"
 
 

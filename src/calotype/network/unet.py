@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from calotype.core.config import Config
+from calotype.core.errors import UserError
 from calotype.network.conditioning import Condition, ConditionEncoder, LayoutMap, TiledMap, text_context
 from calotype.nn import BlockOptions, DownBlock, UpBlock, attend, timestep_embedding
 from calotype.nn.layers import group_norm, zeroed
@@ -55,15 +56,20 @@ class UNetConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        """Refuse what could not be built, or would not hear its noise level (UserError)."""
         if len(self.attention) != len(self.channels):
-            raise ValueError(f"attention names {len(self.attention)} levels, channels {len(self.channels)}")
+            raise UserError(
+                f"attention names {len(self.attention)} levels, channels {len(self.channels)}",
+                "give one for each level",
+            )
         if self.attention_kind == "transformer" and self.qk_norm:
-            raise ValueError("qk_norm needs attention_kind=plain")
+            raise UserError("a transformer block does not normalise queries and keys", "set qk_norm=false")
         if not self.scale_shift and min(self.channels) <= self.norm_groups:
             # A constant added to a channel that is its own group is what that group's norm takes away.
-            raise ValueError(
+            raise UserError(
                 f"an added embedding is lost in groups of one channel: norm_groups is {self.norm_groups}, "
-                f"the narrowest level has {min(self.channels)} channels"
+                f"the narrowest level has {min(self.channels)} channels",
+                "give fewer groups, or scale_shift=true",
             )
         return self
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -318,13 +319,16 @@ def main() -> None:
     parser = options(model.settings)
     wishes = vars(parser.parse_args())
     out: Path = wishes.pop("out")
+    prompts, labels = wishes.pop("prompts"), wishes.pop("labels")
     try:
-        pictures = model.sample(wishes.pop("prompts"), wishes.pop("labels"), **wishes)
+        pictures = model.sample(prompts, labels, **wishes)
     except Refused as reason:
         parser.error(str(reason))
     out.mkdir(parents=True, exist_ok=True)
-    for number, pixels in enumerate(pictures, wishes["seed"]):
-        path = out / f"{number}.png"
+    asked = max(prompts, labels, key=len) or ["picture"]
+    for number, pixels in enumerate(pictures):
+        words = re.sub(r"\W+", "-", asked[number // wishes["num_images"]].lower()).strip("-")[:60]
+        path = out / f"{words or 'picture'}-{wishes['seed'] + number}.png"
         Image.fromarray(pixels).save(path)
         print(path)  # noqa: T201
 
