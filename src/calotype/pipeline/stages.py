@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +12,9 @@ import torch
 from torch import nn
 
 from calotype.core.errors import UserError
-from calotype.core.progress import Reporter, Silent
-from calotype.core.tensors import choose_device
+from calotype.core.progress import Reporter
 from calotype.images.dataset import PictureSet, load_prepared, prepare
 from calotype.images.decode import to_float
-from calotype.images.sizing import natural_size
 from calotype.images.source import open_source
 from calotype.latents import (
     Codec,
@@ -28,7 +24,6 @@ from calotype.latents import (
     build_vae,
     encode_pictures,
     load_pretrained_vae,
-    pretrained_vae_config,
 )
 from calotype.network.unet import UNet, count_parameters
 from calotype.pipeline import previews
@@ -38,7 +33,7 @@ from calotype.pipeline.pipeline import Pipeline
 from calotype.pipeline.reserve import FINAL_SAMPLES, finish_seconds
 from calotype.pipeline.run import Run, spent_on
 from calotype.process import terminal_snr
-from calotype.recipes import Recipe, get_recipe
+from calotype.recipes import Recipe
 from calotype.training.checkpoint import newest_checkpoint
 from calotype.training.denoiser_objective import DenoiserObjective
 from calotype.training.journal import Budget, Journal
@@ -46,83 +41,6 @@ from calotype.training.loop import LoopConfig, StageRun, train_stage
 from calotype.training.metrics import Metrics, last_measures
 from calotype.training.objective import Objective
 from calotype.training.vae_objective import VAEObjective
-
-DEFAULT_MINUTES = 30.0
-
-
-def train(
-    data: str | Path,
-    *,
-    recipe: str = "calotype",
-    out: str | Path | None = None,
-    size: int | None = None,
-    minutes: float | None = None,
-    steps: int | None = None,
-    from_model: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    seed: int = 0,
-    device: str = "auto",
-    reporter: Reporter | None = None,
-) -> Run:
-    """Train a latent diffusion model on `data`, or continue the run in `out`; returns the finished run.
-
-    `minutes` is the length of the whole run (default 30), `steps` that of the denoiser's training instead. The same
-    call continues a stopped run, to the bit; a larger budget trains on. Raises UserError for wrong input.
-    """
-    started = time.monotonic()
-    if minutes is not None and steps is not None:
-        raise UserError("both --minutes and --steps were given", "give one of them")
-    for name, value in (("--minutes", minutes), ("--steps", steps)):
-        if value is not None and not 0 < value < 10_000_000:
-            raise UserError(f"{name} {value:g} is not a length of training", "give a number above 0")
-    budget = Budget(steps=steps) if steps is not None else Budget(minutes=minutes or DEFAULT_MINUTES)
-    run = Run(Path(out) if out is not None else Path("runs") / (Path(data).stem or "run"))
-    try:
-        asked = _settings(run, data, recipe, size, seed, overrides, from_model)
-        with run.locked():
-            run.write_config(
-                {"data": str(data), "from": from_model and str(from_model), "recipe": asked.model_dump(mode="json")}
-            )
-            stages = Stages(run, asked, budget, choose_device(device), reporter or Silent(), started)
-            stages.run_all(data, from_model)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk is full ({error.filename or run.folder})",
-                "free some space and give the same command again: the last checkpoint is whole",
-            ) from None
-        raise
-    return run
-
-
-def _settings(
-    run: Run,
-    data: str | Path,
-    recipe: str,
-    size: int | None,
-    seed: int,
-    overrides: Sequence[str],
-    from_model: str | Path | None,
-) -> Recipe:
-    """The recipe in full: named, sized for the data, overridden."""
-    if size is None and run.config.exists():
-        size = run.recipe.size
-    if size is None:
-        size = natural_size(data)
-    asked = get_recipe(recipe, size).with_overrides([f"seed={seed}", *overrides])
-    if from_model is not None:
-        model = load(from_model, "cpu")
-        asked = asked.model_copy(update={"vae": asked.vae.model_copy(update={"network": model.recipe.vae.network})})
-    elif asked.vae.pretrained is not None:
-        known = run.recipe.vae if run.config.exists() else None
-        same = known is not None and known.pretrained == asked.vae.pretrained
-        network = known.network if known and same else pretrained_vae_config(asked.vae.pretrained)
-        asked = asked.model_copy(update={"vae": asked.vae.model_copy(update={"network": network})})
-    f = asked.vae.network.downsampling
-    levels = 2 ** (len(asked.network.channels) - 1)
-    if asked.size % (f * levels):
-        raise UserError(f"pictures of {asked.size} pixels do not fit this recipe", f"choose a multiple of {f * levels}")
-    return asked
 
 
 @dataclass
