@@ -30,8 +30,8 @@ check: $(VENV)/.ready-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.ready-bench
-	set -e; for script in $(filter-out %/faults.py %/mutants.py %/mutations.py %/own_concept.py,$(wildcard benchmarks/*.py)); do \
-		echo "== $$script"; $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/network_speed.py
+	$(BIN)/python benchmarks/first_stages.py openmoji --minutes 1 --out runs/first-stages
 	$(BIN)/python benchmarks/own_concept.py $(RUN)
 
 faults: $(VENV)/.ready-dev

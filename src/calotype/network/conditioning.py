@@ -106,11 +106,11 @@ def _cat_text(parts: Sequence[TextEmbedding]) -> TextEmbedding:
 
 
 class ConditionEncoder(nn.Module):
-    """Condition -> one hidden vector (b, hidden) = silu(text + class), or silu(a learned vector) for a null row.
+    """Condition -> one hidden vector (b, hidden), eq. 52: silu(text + class), or silu(a learned one) for a null row.
 
-    Before the silu all is linear in the row [pooled text, one-hot class, null], so that the whole is one projection
-    layer elsewhere too. Text goes in whitened with the statistics of the training captions (`fit_text`), which are
-    buffers here so that they travel with the weights.
+    Before the silu all is linear in what a row asks with, so that the whole is one projection layer elsewhere too.
+    Text goes in whitened with the statistics of the training captions (`fit_text`), which are buffers here so that
+    they travel with the weights.
     """
 
     def __init__(self, hidden: int, *, num_classes: int = 0, text_dim: int = 0) -> None:
