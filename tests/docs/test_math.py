@@ -16,7 +16,7 @@ from calotype.process import RectifiedFlow
 
 ROOT = Path(__file__).parents[2]
 MATH = (ROOT / "docs" / "math.md").read_text()
-EQUATIONS = 52
+EQUATIONS = 53
 NUMBERS = r"\d+(?:(?:-|, | and )\d+)*"
 OF_A_PAPER = re.compile(rf"\b(?:19|20)\d\d\b[^.;]{{0,20}}\beqs?\.\s{NUMBERS}")
 OURS = re.compile(rf"\b[Ee]qs?\.\s({NUMBERS})")

@@ -256,6 +256,26 @@ def test_text_is_whitened_by_the_training_captions(power: float, spread: float) 
     assert spread * 0.5 < measured < spread * 2.0
 
 
+def test_words_unlike_the_captions_are_brought_within_their_reach() -> None:
+    torch.manual_seed(0)
+    network = UNet(CONFIGS["pooled text"])
+    encoder, captions = network.condition, torch.randn(50, 5) @ torch.diag(torch.tensor([1.0, 1.0, 0.1, 0.01, 0.0]))
+    far = torch.randn(20, 5) + 3
+    assert torch.equal(encoder.within_reach(far), far), "nothing is known yet"
+    encoder.fit_text(captions)
+    radius = ((captions - encoder.text_mean) @ encoder.text_whitening).norm(dim=1).max()
+    torch.testing.assert_close(encoder.within_reach(captions), captions, rtol=1e-4, atol=1e-5)
+    brought = encoder.within_reach(far) - encoder.text_mean
+    torch.testing.assert_close((brought @ encoder.text_whitening).norm(dim=1), radius.expand(20))
+    torch.testing.assert_close(torch.nn.functional.cosine_similarity(brought, far - encoder.text_mean), torch.ones(20))
+    off = torch.tensor([[0.0, 0.0, 0.0, 0.0, 50.0]])  # along an axis on which no two captions differ
+    assert ((encoder.text_mean + off - encoder.text_mean) @ encoder.text_whitening).norm() < 0.1 * radius
+    null = torch.zeros(1, dtype=torch.bool)
+    asked = Condition(null, text=TextEmbedding(far[:1], far[:1, None], null[:, None]))
+    nearer = Condition(null, text=TextEmbedding(encoder.within_reach(far[:1]), far[:1, None], null[:, None]))
+    torch.testing.assert_close(encoder(asked), encoder(nearer))
+
+
 def test_the_tiled_map_is_level_and_condition_at_every_position() -> None:
     network = awake(UNet(CONFIGS["tiled map"]))
     assert network.map is not None

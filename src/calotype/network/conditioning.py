@@ -120,24 +120,40 @@ class ConditionEncoder(nn.Module):
         self.text = nn.Linear(text_dim, hidden) if text_dim else None
         self.text_mean: Tensor
         self.text_whitening: Tensor
+        self.text_limit: Tensor
         if text_dim:
             self.register_buffer("text_mean", torch.zeros(text_dim))
             self.register_buffer("text_whitening", torch.eye(text_dim))
+            self.register_buffer("text_limit", torch.tensor(torch.inf))
 
     def fit_text(self, pooled: Tensor, power: float = 0.5) -> None:
         """Measure mean and partial whitening of the training captions' pooled vectors (n, d).
 
         Along each principal axis the vectors are divided by std^power (1 would whiten fully), then all to unit mean
-        variance. Sentence encoders put "flag: France" and "flag: Spain" side by side; this moves them apart.
+        variance. Sentence encoders put "flag: France" and "flag: Spain" side by side; this moves them apart. Axes along
+        which the captions do not differ are left out: nothing is learned of them. `text_limit` becomes the norm of the
+        caption furthest from the mean.
         """
         mean = pooled.double().mean(0)
         centred = pooled.double() - mean
         variance, axes = torch.linalg.eigh(centred.T @ centred / len(pooled))
         variance = variance.clamp(min=0)
         damped = (variance + 1e-3 * variance.mean()).clamp(min=1e-12) ** (-power / 2)
+        damped *= variance / (variance + 1e-5 * variance.mean()).clamp(min=1e-12)
         scaled = damped / (variance * damped.square()).mean().sqrt().clamp(min=1e-6)
         self.text_mean.copy_(mean)
         self.text_whitening.copy_(axes * scaled)
+        self.text_limit.copy_((centred @ (axes * scaled)).norm(dim=1).max())
+
+    def within_reach(self, pooled: Tensor) -> Tensor:
+        """Pooled text (b, d), brought no further from the mean than the training captions are (eq. 53).
+
+        Whitening enlarges what is rare among the captions, so that a prompt of other words may lie many times further
+        out than any of them, where the network was never trained: static, instead of the likeliest thing it knows.
+        """
+        offset = pooled - self.text_mean
+        norm = (offset @ self.text_whitening).norm(dim=1, keepdim=True)
+        return self.text_mean + offset * (self.text_limit / norm).clamp(max=1)
 
     def forward(self, cond: Condition) -> Tensor:
         null = self.null.expand(cond.null.shape[0], -1)  # len() would fix the batch size of an exported graph
@@ -145,7 +161,8 @@ class ConditionEncoder(nn.Module):
         if self.label is not None and cond.label is not None:
             given = given + self.label(cond.label.clamp(min=0)) * (cond.label >= 0)[:, None]
         if self.text is not None and cond.text is not None:
-            text = self.text((cond.text.pooled - self.text_mean) @ self.text_whitening)
+            pooled = self.within_reach(cond.text.pooled)
+            text = self.text((pooled - self.text_mean) @ self.text_whitening)
             given = given + text * cond.with_text[:, None]
         return nn.functional.silu(torch.where(cond.null[:, None], null, given))
 

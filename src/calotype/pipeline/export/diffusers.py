@@ -88,9 +88,12 @@ def write_conditions(model: Pipeline, cond: Condition, asked: list[dict[str, str
     config = model.network.config
     if not (config.text_dim or config.num_classes):
         return
-    given = diffusers_arguments(config, Condition.cat([cond, cond[:1].dropped()]))
+    given = diffusers_arguments(model.network, Condition.cat([cond, cond[:1].dropped()]))
     tensors = {name: rows for name, rows in given.items() if rows is not None}
     save_tensors(folder / "conditions.safetensors", tensors)
+    if config.text_dim:
+        reach = {name: getattr(model.network.condition, f"text_{name}") for name in ("mean", "whitening", "limit")}
+        save_tensors(folder / "reach.safetensors", reach)
     encoder = model.facts.get("text_encoder")
     write_json(folder / "conditions.json", {"rows": [*asked, {}], "classes": model.classes, "text_encoder": encoder})
 

@@ -36,7 +36,7 @@ def parity(model: Pipeline, unet: Any, vae: Any, matching: Matching, cond: Condi
     decoded = model.codec.vae.decode(x_T[:1] * model.codec.std + model.codec.mean)
     measured = {
         "unet": _apart(
-            model.network(x_t, time, both), unet(x_t, time, **diffusers_arguments(model.network.config, both)).sample
+            model.network(x_t, time, both), unet(x_t, time, **diffusers_arguments(model.network, both)).sample
         ),
         "encoder": _apart(model.codec.encode(images), vae.encode(images).latent_dist.mean),
         "decoder": _apart(decoded, vae.decode(x_T[:1]).sample),
@@ -63,7 +63,7 @@ def stock_picture(model: Pipeline, unet: Any, vae: Any, matching: Matching, x_T:
     """The same by their classes, in the loop that the exported README shows."""
     scheduler, scale = matching.checked, model.recipe.sampling.guidance_scale
     set_steps(scheduler, matching.checked_steps)
-    asked = diffusers_arguments(model.network.config, Condition.cat([cond, cond.dropped()]))
+    asked = diffusers_arguments(model.network, Condition.cat([cond, cond.dropped()]))
     x = x_T * getattr(scheduler, "init_noise_sigma", 1.0)
     for t in scheduler.timesteps:
         x_in = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x

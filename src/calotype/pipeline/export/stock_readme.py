@@ -103,7 +103,10 @@ def _conditions(model: Pipeline) -> list[str]:
     lines = [
         f"A row of `class_labels` is {', '.join(parts)}, 1 if there is a text, 1 if nothing is asked for;",
         f"what does not apply is 0. The text encoder is {encoder}: `pooled`, `tokens` and `mask` are those of",
-        f"`calotype.text.load_text_encoder({model.recipe.text_encoder!r}).encode([...])`.",
+        f"`calotype.text.load_text_encoder({model.recipe.text_encoder!r}).encode([...])`. Words unlike the",
+        "captions of the training are brought within their reach first, with what `reach.safetensors` holds:",
+        "`pooled = mean + offset * (limit / (offset @ whitening).norm(dim=1, keepdim=True)).clamp(max=1)`, where",
+        "`offset = pooled - mean`.",
     ]
     if config.text_tokens:
         lines += [

@@ -71,10 +71,11 @@ def to_diffusers(network: UNet, sample_size: int | None = None) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def diffusers_arguments(config: UNetConfig, cond: Condition) -> dict[str, Tensor | None]:
+def diffusers_arguments(network: UNet, cond: Condition) -> dict[str, Tensor | None]:
     """The keywords that ask the stock module for `cond` (b rows)."""
+    config = network.config
     if config.text_dim:
-        asked: dict[str, Tensor | None] = {"class_labels": condition_rows(config, cond), "encoder_hidden_states": None}
+        asked: dict[str, Tensor | None] = {"class_labels": condition_rows(network, cond), "encoder_hidden_states": None}
         if config.text_tokens:
             tokens, mask = text_context(cond, config.token_dim or config.text_dim)
             asked |= {"encoder_hidden_states": tokens, "encoder_attention_mask": mask}
@@ -85,13 +86,17 @@ def diffusers_arguments(config: UNetConfig, cond: Condition) -> dict[str, Tensor
     return {"class_labels": torch.where(cond.null, config.num_classes, label)}
 
 
-def condition_rows(config: UNetConfig, cond: Condition) -> Tensor:
-    """[pooled text (d) | one-hot class (k) | texted | null] (b, d + k + 2), float32; a null row is null alone."""
+def condition_rows(network: UNet, cond: Condition) -> Tensor:
+    """[pooled text (d) | one-hot class (k) | texted | null] (b, d + k + 2), float32; a null row is null alone.
+
+    Text is within reach of the training captions (eq. 53), which is not linear and so no part of the stock module.
+    """
+    config = network.config
     asked, texted = ~cond.null, torch.zeros_like(cond.null)
     pooled = torch.zeros(len(cond), config.text_dim, device=cond.null.device)
     if cond.text is not None:
         texted = cond.with_text & asked
-        pooled = cond.text.pooled.float() * texted[:, None]
+        pooled = network.condition.within_reach(cond.text.pooled.float()) * texted[:, None]
     label = torch.full_like(cond.null, -1, dtype=torch.long) if cond.label is None else cond.label
     classes = torch.arange(config.num_classes, device=label.device) == label[:, None]
     flags = [classes & asked[:, None], texted[:, None], cond.null[:, None]]
