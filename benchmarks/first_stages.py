@@ -53,7 +53,9 @@ VARIANTS: dict[str, list[str]] = {
     "default + multi-scale .5": ["loss.multiscale_weight=0.5"],
     "default + perceptual .1": ["loss.perceptual_weight=0.1"],
     "default + adversarial .1 from step 400": [
-        *("loss.adversarial_weight=0.1", "loss.adversarial_plateau=0.9", "training.validate_every=200"),
+        "loss.adversarial_weight=0.1",
+        "loss.adversarial_plateau=0.9",
+        "training.validate_every=200",
     ],
     "default, f4": ["network.patch=2"],
     "default, 8 channels": ["network.latent_channels=8"],
