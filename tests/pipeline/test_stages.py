@@ -93,6 +93,23 @@ def test_a_timed_run_decides_its_steps_once(tmp_path: Path) -> None:
     assert segments[-1].end == run.facts()["denoiser_steps"]
 
 
+def test_a_late_first_stage_leaves_the_denoiser_half_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Late is better than a denoiser that has learned nothing, and it is said."""
+    said: list[str] = []
+
+    class Listening(Silent):
+        def warn(self, message: str) -> None:
+            said.append(message)
+
+    monkeypatch.setattr("calotype.pipeline.stages.spent_on", lambda folder: 120.0)
+    shapes, settings = paint(tmp_path / "shapes"), {"size": 32, "minutes": 0.1, "overrides": QUICK[1:]}
+    run = train(shapes, out=tmp_path / "run", reporter=Listening(), **settings)  # type: ignore[arg-type]
+    share = 1 - run.recipe.vae.share
+    planned = [event for event in Journal(run.folder / "journal.jsonl").events if event["event"] == "segment"]
+    assert planned[1]["seconds"] == pytest.approx(0.5 * share * 6)
+    assert any("ends 2." in message and "minutes late" in message for message in said), said
+
+
 def test_fine_tuning_starts_from_the_models_weights(class_run: Run, tmp_path: Path) -> None:
     shapes = class_run.folder.parent / "shapes"
     settings = {"size": 32, "overrides": QUICK, "from_model": class_run.folder}

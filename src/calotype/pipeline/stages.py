@@ -42,6 +42,8 @@ from calotype.training.metrics import Metrics, last_measures
 from calotype.training.objective import Objective
 from calotype.training.vae_objective import VAEObjective
 
+LEAST_SHARE = 0.5  # of the denoiser's share of a timed run that it gets even when the first stage came late
+
 
 @dataclass
 class Stages:
@@ -197,7 +199,13 @@ class Stages:
             seconds = 60 * (request.minutes - before.minutes)
         else:
             at_the_end = finish_seconds(self.recipe, self.device)
-            seconds = 60 * request.minutes - self._overhead() - spent_on(self.run.vae) - at_the_end
+            left = 60 * request.minutes - self._overhead() - spent_on(self.run.vae) - at_the_end
+            seconds = max(left, LEAST_SHARE * (1 - self.recipe.vae.share) * 60 * request.minutes)
+            if seconds > left:
+                self.reporter.warn(
+                    f"the machine has become slower: this run ends {(seconds - left) / 60:.1f} minutes late, "
+                    "rather than with a denoiser that has learned nothing"
+                )
         self.journal.add("segment", stage="denoiser", start=start, seconds=round(max(seconds, 1.0), 1))
 
     def finish(self, conditions: Conditions, codec: Codec, network: UNet) -> None:
