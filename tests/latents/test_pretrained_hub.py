@@ -162,6 +162,17 @@ def test_offline_says_what_to_download_and_where_to_put_it(
     assert hub.asked == []
 
 
+def test_half_a_cached_copy_without_a_connection_says_so(
+    cache: Path, saved: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    (keep(cache, saved) / WEIGHTS).unlink()
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=rf"'owner/name' is here in part, without {WEIGHTS} .*: go online once"):
+        load_pretrained_vae("owner/name")
+
+
 def test_no_connection(cache: Path, hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 

@@ -268,6 +268,11 @@ def test_words_unlike_the_captions_are_brought_within_their_reach() -> None:
     brought = encoder.within_reach(far) - encoder.text_mean
     torch.testing.assert_close((brought @ encoder.text_whitening).norm(dim=1), radius.expand(20))
     torch.testing.assert_close(torch.nn.functional.cosine_similarity(brought, far - encoder.text_mean), torch.ones(20))
+    encoder.extend_reach(far[:1])
+    assert torch.equal(encoder.within_reach(far[:1]), far[:1]), "a model that is trained on takes in new captions"
+    encoder.extend_reach(captions)
+    assert torch.equal(encoder.within_reach(far[:1]), far[:1]), "and keeps what it reached"
+    encoder.fit_text(captions)
     off = torch.tensor([[0.0, 0.0, 0.0, 0.0, 50.0]])  # along an axis on which no two captions differ
     assert ((encoder.text_mean + off - encoder.text_mean) @ encoder.text_whitening).norm() < 0.1 * radius
     null = torch.zeros(1, dtype=torch.bool)

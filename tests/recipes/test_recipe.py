@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import yaml
 
 from calotype.core.errors import UserError
 from calotype.process import Process, RectifiedFlow, VarianceExploding, VariancePreserving
 from calotype.recipes import Recipe, get_recipe
+from calotype.training.adversarial import PatchDiscriminator
 
 
 @pytest.mark.parametrize("size", [64, 128])
@@ -93,6 +95,14 @@ def test_the_second_walkthrough_is_a_recipe() -> None:
     sampling = recipe.sampling
     assert (sampling.sampler, sampling.num_steps, sampling.guidance_scale) == ("alpha", 70, 4.0)
     assert (sampling.threshold, sampling.percentile) == ("dynamic", 99.5)
+
+
+def test_a_discriminator_needs_pictures_large_enough_to_judge() -> None:
+    asked = ["vae.loss.adversarial_weight=0.1"]
+    assert get_recipe("calotype", 16).with_overrides(asked).vae.loss.adversarial_weight == 0.1
+    PatchDiscriminator()(torch.zeros(1, 3, 16, 16))
+    with pytest.raises(UserError, match="cannot judge pictures of 8 pixels"):
+        get_recipe("calotype", 8).with_overrides(asked)
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:

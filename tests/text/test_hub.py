@@ -68,6 +68,12 @@ def test_half_a_cached_copy_is_completed_with_what_is_needed(
     assert constants.HF_HUB_DISABLE_TELEMETRY is False, "the user's own choice stands"
 
 
+def test_half_a_cached_copy_without_a_network_says_so(snapshot: Path) -> None:
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"'owner/name' is in the hub's cache in part .*: go online once, or download"):
+        load_text_encoder("owner/name")
+
+
 @pytest.mark.parametrize(("offline", "reason"), [(True, "HF_HUB_OFFLINE is set"), (False, "ConnectError")])
 def test_without_a_network_it_says_what_to_download_and_where_to_put_it(
     cache: Path, monkeypatch: pytest.MonkeyPatch, offline: bool, reason: str

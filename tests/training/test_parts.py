@@ -145,11 +145,19 @@ def test_metrics_forget_what_will_be_done_again(tmp_path: Path) -> None:
     with open(path, "a") as file:
         file.write('{"stage": "vae", "st')  # a kill in mid-write
     again = Metrics(path, "vae")
-    again.rewind(3, {"sums": {"loss": 3.0}, "count": 1})
+    again.rewind(3, {"sums": {"loss": 3.0}, "counts": {"loss": 1}})
     again.add({"loss": 4.0})
     assert again.flush(4, lr=0.1) == {"loss": 3.5}
     assert last_measures(path) == {"held_out_error": 0.5}
     assert path.read_text().count("\n") == 3
+
+
+def test_a_term_that_joins_late_is_averaged_over_its_own_steps(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / "metrics.jsonl", "vae")
+    for values in ({"loss": 1.0}, {"loss": 2.0, "adversarial": 8.0}, {"loss": 3.0, "adversarial": 6.0}):
+        metrics.add(values)
+    assert metrics.flush(3) == {"loss": 2.0, "adversarial": 7.0}
+    assert metrics.means() == {}
 
 
 def test_pace_tells_once_when_half_the_speed_is_gone() -> None:

@@ -31,4 +31,8 @@ def downloaded(hub_id: str) -> Path:
     folder = vae_folder(root)
     if folder is None:
         raise UserError(f"'{hub_id}' has no {CONFIG}, of its own or in vae/", "choose an AutoencoderKL")
+    if not any((folder / name).is_file() for name in WEIGHTS):  # the hub's client gives the half it has when offline
+        raise UserError(
+            f"'{hub_id}' is here in part, without {WEIGHTS[0]} ({folder})", "go online once, or download it"
+        )
     return folder

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from calotype.core.config import Config
 from calotype.core.errors import CorruptFileError, UserError, nearest
 from calotype.core.files import read_json
+from calotype.core.hub import HUB_ID
 from calotype.core.tensors import load_tensors
 from calotype.latents.hub import CONFIG, WEIGHTS, cached, downloaded, vae_folder
 
 FAMILIES = ("AutoencoderKL", "AutoencoderTiny")
 PIXELS_AT_ONCE = 2**18  # 16 pictures of 128 px: one map of 128 channels at full resolution is then 128 MiB
 SURE = -20.0  # log-variance of an encoder that gives no variance: a deviation of 5e-5
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 OLD_ATTENTION = re.compile(r"(\.attentions\.\d+\.)(query|key|value|proj_attn)\.")
 NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 DERIVED = "block_out_channels"  # AutoencoderTiny writes this into its config and does not take it back

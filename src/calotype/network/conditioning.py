@@ -143,7 +143,13 @@ class ConditionEncoder(nn.Module):
         scaled = damped / (variance * damped.square()).mean().sqrt().clamp(min=1e-6)
         self.text_mean.copy_(mean)
         self.text_whitening.copy_(axes * scaled)
-        self.text_limit.copy_((centred @ (axes * scaled)).norm(dim=1).max())
+        self.text_limit.zero_()
+        self.extend_reach(pooled)
+
+    def extend_reach(self, pooled: Tensor) -> None:
+        """Let `text_limit` take in these captions (n, d) too: a model that is trained on meets new ones."""
+        norms = ((pooled - self.text_mean) @ self.text_whitening).norm(dim=1)
+        self.text_limit.copy_(torch.maximum(self.text_limit, norms.max()))
 
     def within_reach(self, pooled: Tensor) -> Tensor:
         """Pooled text (b, d), brought no further from the mean than the training captions are (eq. 53).

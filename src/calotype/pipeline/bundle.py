@@ -23,7 +23,7 @@ from calotype.pipeline.pipeline import Pipeline
 from calotype.pipeline.run import Run, stage_weights
 from calotype.recipes import Recipe
 
-FORMAT_VERSION = 2  # 1 had other networks: calotype 0.1
+FORMAT_VERSION = 2  # 1 had other networks
 KEYS = ("format_version", "recipe", "process", "image_size", "classes", "latents", "facts")
 
 

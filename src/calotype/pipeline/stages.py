@@ -158,6 +158,8 @@ class Stages:
             network.condition.fit_text(conditions.training_text(pictures).to(self.device))
         if start is not None:
             network.load_state_dict(start.network.state_dict())
+            if conditions.unique is not None:
+                network.condition.extend_reach(conditions.training_text(pictures).to(self.device))
         process = recipe.process.build()
         objective = DenoiserObjective(
             network,

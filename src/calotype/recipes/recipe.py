@@ -14,6 +14,7 @@ from calotype.network.unet import UNetConfig
 from calotype.process import Process, check_density, check_prior, check_weighting, process_from_config
 from calotype.sampling import get_sampler
 from calotype.sampling.grids import GridKind
+from calotype.training.adversarial import SMALLEST_JUDGED
 from calotype.training.denoiser_objective import DenoiserLossConfig
 from calotype.training.loop import LoopConfig
 from calotype.training.vae_objective import VAELossConfig
@@ -103,6 +104,11 @@ class Recipe(Config):
             raise UserError(
                 f"{loss.parameterization}-prediction has no steady scale on a variance-exploding process",
                 "--set loss.parameterization=edm",
+            )
+        if self.vae.loss.adversarial_weight and self.size < SMALLEST_JUDGED:
+            raise UserError(
+                f"a discriminator cannot judge pictures of {self.size} pixels",
+                f"choose --size {SMALLEST_JUDGED} or more, or vae.loss.adversarial_weight=0",
             )
         get_sampler(self.sampling.sampler)
         return self

@@ -171,15 +171,23 @@ def _find(name: str) -> tuple[Path, Path]:
     except ImportError:
         raise UserError(f"text encoder '{name}' needs 'huggingface_hub'", "pip install 'calotype[hf]'") from None
     there = cached(name, ["config.json", "text_encoder/config.json"])
-    if there is not None:
-        try:
-            return _whole(there)
-        except UserError:
-            pass  # half a copy: the rest is downloaded
+    if there is not None and _is_whole(there):
+        return _whole(there)
     patterns = [*PATTERNS, *TOKENIZER_PATTERNS]
     patterns += [f"text_encoder/{pattern}" for pattern in PATTERNS]
     patterns += [f"tokenizer/{pattern}" for pattern in TOKENIZER_PATTERNS]
-    return _whole(downloaded(name, patterns, f"config.json, {WEIGHTS} and tokenizer.json"))
+    wanted = f"config.json, {WEIGHTS} and tokenizer.json"
+    root = downloaded(name, patterns, wanted)
+    if not _is_whole(root) and root == there:  # the hub's client gives the half it has when it reaches nobody
+        raise UserError(f"'{name}' is in the hub's cache in part ({root})", f"go online once, or download {wanted}")
+    return _whole(root)
+
+
+def _is_whole(root: Path) -> bool:
+    try:
+        return bool(_whole(root))
+    except UserError:
+        return False
 
 
 def _whole(root: Path) -> tuple[Path, Path]:

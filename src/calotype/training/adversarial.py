@@ -10,13 +10,14 @@ from torch.nn import functional as F
 from calotype.nn.layers import group_norm
 
 LARGEST_BALANCE = 1e4
+SMALLEST_JUDGED = 16  # pixels of a side that leave the discriminator something to judge
 
 
 class PatchDiscriminator(nn.Module):
     """images (b, 3, H, W) -> one judgement for each patch of 34 x 34 pixels, (b, 1, H/4 - 2, W/4 - 2): high for real.
 
     The 34 x 34 network of their appendix, with group norm for batch norm, which would let the pictures of a batch
-    tell on each other. For sides of 16 pixels and more.
+    tell on each other. For sides of SMALLEST_JUDGED pixels and more.
     """
 
     def __init__(self, channels: int = 32) -> None:

@@ -175,7 +175,7 @@ class _Trainer:
         """
         if self.saved_step == self.step:
             return
-        if self.run.metrics.count:
+        if self.run.metrics.counts:
             self._log()
         if self.step == 0 or self.step % self.config.validate_every:  # step 0 is the end of what came trained
             self._validate()

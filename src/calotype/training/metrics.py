@@ -16,29 +16,29 @@ class Metrics:
     def __init__(self, path: Path, stage: str) -> None:
         self.path, self.stage = path, stage
         self.sums: dict[str, float] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}
 
     def rewind(self, step: int, state: dict[str, Any] | None) -> None:
         """Forget what this stage wrote after `step`; those steps will be taken again."""
         kept = [r for r in read_lines(self.path) if r.get("stage") != self.stage or r["step"] <= step]
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
-        self.sums, self.count = (dict(state["sums"]), int(state["count"])) if state else ({}, 0)
+        self.sums, self.counts = (dict(state["sums"]), dict(state["counts"])) if state else ({}, {})
 
     def add(self, losses: dict[str, float]) -> None:
         """Take one step's losses into the window."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """The window's means so far."""
-        return {name: value / max(self.count, 1) for name, value in self.sums.items()}
+        """The window's means so far, each over the steps that had the term: some join later than others."""
+        return {name: value / self.counts[name] for name, value in self.sums.items()}
 
     def flush(self, step: int, **extra: float) -> dict[str, float]:
         """Write the window's means after `step` steps and open a new window."""
         means = self.means()
         self.write(step, **means, **extra)
-        self.sums, self.count = {}, 0
+        self.sums, self.counts = {}, {}
         return means
 
     def write(self, step: int, **values: float) -> None:
@@ -47,7 +47,7 @@ class Metrics:
 
     def state(self) -> dict[str, Any]:
         """The half-filled window, for a checkpoint."""
-        return {"sums": self.sums, "count": self.count}
+        return {"sums": self.sums, "counts": self.counts}
 
 
 def last_measures(path: Path) -> dict[str, float]:
