@@ -30,7 +30,7 @@ from calotype.core.progress import Silent
 from calotype.evaluation import frechet_distance, kernel_distance
 from calotype.features import FeatureExtractor, load_extractor
 from calotype.images.dataset import PictureSet, prepare
-from calotype.images.decode import to_float
+from calotype.images.pixels import to_float
 from calotype.images.similarity import psnr, ssim
 from calotype.images.source import open_source
 from calotype.latents import FirstStage, build_vae

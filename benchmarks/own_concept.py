@@ -27,7 +27,7 @@ from calotype.core.files import write_json
 from calotype.evaluation import NearCopies, Retrieval, near_copies, own_concept
 from calotype.features import FeatureExtractor, load_extractor
 from calotype.images.dataset import PictureSet, load_prepared
-from calotype.images.decode import to_float
+from calotype.images.pixels import to_float
 from calotype.images.similarity import psnr, ssim
 
 PICTURES_PER_CALL = 64

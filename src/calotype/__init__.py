@@ -6,8 +6,9 @@
 Names are looked up when first used, so that importing the package (and the command line) loads no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from calotype.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from calotype.images.grid import plot_images
@@ -38,8 +39,6 @@ _HOMES = {
     "calotype.process": ["add_noise", "posterior"],
     "calotype.sampling": ["sample"],
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-
 __all__ = [
     "ConvVAE",
     "CrossAttention",
@@ -64,12 +63,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'calotype' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

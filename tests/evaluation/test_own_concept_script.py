@@ -13,7 +13,7 @@ from torch import Tensor
 
 from calotype.core.errors import UserError
 from calotype.images.dataset import PictureSet
-from calotype.images.decode import to_float
+from calotype.images.pixels import to_float
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "own_concept.py"
 NUM_PICTURES, HELD_OUT = 60, 10

@@ -8,6 +8,7 @@ a batch of 64, and any rank can draw any sample's numbers.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from zlib import crc32
 
 import torch
@@ -89,6 +90,7 @@ def batch_ids(seed: int, step: int, batch_size: int, num_samples: int) -> Tensor
     return ids
 
 
+@lru_cache(maxsize=2)  # a batch may straddle two epochs; drawing a million places anew for each would cost .2 s
 def _permutation(seed: int, epoch: int, num_samples: int) -> Tensor:
     """A permutation of range(num_samples) that depends on (seed, epoch) alone."""
     words = _words(seed, "order", epoch, torch.arange(num_samples), 2)

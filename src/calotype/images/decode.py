@@ -1,19 +1,15 @@
-"""Any picture file -> RGB bytes of one size, and the one home of the pixel range.
-
-`images` are float in [-1, 1] everywhere in the package; stored `pixels` are uint8 in 0..255.
-"""
+"""Any picture file -> RGB bytes of one size. Needs Pillow and numpy alone: a decoding process starts at once."""
 
 from __future__ import annotations
 
 import io
 import struct
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 64_000_000  # 256 MB as RGBA: a larger claim is a bomb or belongs on a bigger machine
@@ -31,18 +27,18 @@ _TURNS = {
 }
 
 
+@dataclass(frozen=True)
+class Transform:
+    """What is done to every file: `crops` squares of it (the middle one, or at random places) at (size, size)."""
+
+    size: int
+    crop: str = "centre"
+    crops: int = 1
+    background: tuple[int, int, int] = (255, 255, 255)
+
+
 class UnreadablePictureError(Exception):
     """This file is not a picture that can be used; the message is the reason, fit for a list."""
-
-
-def to_float(pixels: Tensor) -> Tensor:
-    """Stored bytes to images: uint8 0..255 -> float32 [-1, 1], any shape; 127.5 is the middle."""
-    return pixels.float() / 127.5 - 1.0
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Images to stored bytes: float [-1, 1] -> uint8 0..255, rounded, values outside clamped. Inverts `to_float`."""
-    return ((images.detach().float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def decode_picture(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from calotype.core.errors import UserError
 from calotype.core.files import write_bytes
-from calotype.images.decode import to_uint8
+from calotype.images.pixels import to_uint8
 
 Pictures = Tensor | Sequence[Image.Image]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from calotype.core.random import seeded_noise
-from calotype.images.decode import to_float, to_uint8
+from calotype.images.pixels import to_float, to_uint8
 from calotype.images.similarity import psnr
 from calotype.inspection.page import Plate
 from calotype.process import add_noise

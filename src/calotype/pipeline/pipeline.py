@@ -13,7 +13,7 @@ from torch import Tensor
 from calotype.core.errors import UserError
 from calotype.core.random import seeded_noise
 from calotype.core.types import Denoiser, TextEncoder
-from calotype.images.decode import to_uint8
+from calotype.images.pixels import to_uint8
 from calotype.latents import Codec, decode_latents
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from calotype.images.dataset import PictureSet
-from calotype.images.decode import to_float
 from calotype.images.grid import plot_images, save_png
+from calotype.images.pixels import to_float
 from calotype.latents import FirstStage
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import nn
 from calotype.core.errors import UserError
 from calotype.core.progress import Reporter
 from calotype.images.dataset import PictureSet, load_prepared, prepare
-from calotype.images.decode import to_float
+from calotype.images.pixels import to_float
 from calotype.images.source import open_source
 from calotype.latents import (
     Codec,

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from calotype.core.config import Config
 from calotype.core.errors import UserError, nearest
+from calotype.images.settings import PictureConfig
 from calotype.latents import FirstStageConfig, VAEConfig
 from calotype.network.unet import UNetConfig
 from calotype.process import Process, check_density, check_prior, check_weighting, process_from_config
@@ -84,6 +85,7 @@ class Recipe(Config):
     name: str
     size: int = Field(ge=8)
     seed: int = 0
+    data: PictureConfig = PictureConfig()
     condition: Literal["auto", "text", "label", "text+label", "none"] = "auto"
     text_encoder: str = "minilm"
     vae: VAESection = VAESection()

@@ -1,0 +1,34 @@
+"""What a run asks of its pictures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from calotype.core.config import Config
+from calotype.images.decode import Transform
+
+Level = Annotated[int, Field(ge=0, le=255)]
+
+
+class PictureConfig(Config):
+    """How picture files become training pictures, and what is not taken in.
+
+    `crop`: the middle square, or `crops` squares a picture at places drawn from its content. `background` (RGB) shows
+    where a picture is transparent. `duplicates`: keep them, drop all but the first of equal files, or of pictures that
+    look alike too. A run stops when more than the share `max_refused` of the files cannot be read; a file that takes
+    more than `seconds` to decode cannot.
+    """
+
+    crop: Literal["centre", "random"] = "centre"
+    crops: int = Field(1, ge=1, le=64)
+    background: tuple[Level, Level, Level] = (255, 255, 255)
+    duplicates: Literal["keep", "drop-exact", "drop-near"] = "keep"
+    max_refused: float = Field(0.2, ge=0, le=1)
+    seconds: float = Field(30.0, gt=0)
+
+    def transform(self, size: int) -> Transform:
+        """What is done to every file, for pictures of `size` pixels."""
+        crops = self.crops if self.crop == "random" else 1
+        return Transform(size, self.crop, crops, self.background)
