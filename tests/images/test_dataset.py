@@ -12,18 +12,24 @@ import torch
 
 from calotype.core.errors import UserError
 from calotype.core.files import read_lines
-from calotype.images import Picture, PictureSet, Source, decode_picture, load_prepared, open_source, prepare, preparing
-from calotype.images.dataset import held_out_split
-from tests.images.making import Heard, fill, noise_png
+from calotype.images import Picture, PictureSet, Source, decode_picture, load_prepared, open_source, prepare
+from calotype.images.settings import PictureConfig
+from calotype.images.split import held_out_split
+from tests.images.making import Heard, encoded, fill, noise_png, quadrants
 
 
 def pictures(count: int) -> dict[str, bytes | str]:
     return {f"{number:03}.png": noise_png(number) for number in range(count)}
 
 
-def prepared(folder: Path, out: Path, size: int = 8) -> tuple[PictureSet, Heard]:
+def prepared(
+    folder: Path,
+    out: Path,
+    size: int = 8,
+    config: PictureConfig = PictureConfig(),  # noqa: B008 - it is frozen
+) -> tuple[PictureSet, Heard]:
     heard = Heard()
-    return prepare(open_source(folder, size=size), size, out, heard), heard
+    return prepare(open_source(folder, size=size), size, out, heard, config), heard
 
 
 def hashes(count: int) -> list[str]:
@@ -64,18 +70,18 @@ def test_preparing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     photos = fill(tmp_path / "photos", pictures(9))
     for out in ("one", "two"):
         prepared(photos, tmp_path / out)
-    prepared(photos, tmp_path / "two")
-    for name in ("pictures.npy", "index.jsonl", "quarantine.jsonl", "data.json"):
+    prepared(photos, tmp_path / "two")  # again, over what is there
+    for name in ("pictures.npy", "index.jsonl", "quarantine.jsonl", "duplicates.jsonl", "data.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
-        *("data.json", "index.jsonl", "pictures.npy", "quarantine.jsonl")
+        *("data.json", "duplicates.jsonl", "index.jsonl", "pictures.npy", "quarantine.jsonl")
     ]
 
 
 def test_corrupt_pictures_are_counted_listed_and_reported(tmp_path: Path) -> None:
-    files = pictures(10) | {"004.png": noise_png(4)[:60], "zero.jpg": b"", "words.gif": "hello", "phone.heic": "?"}
+    files = pictures(30) | {"004.png": noise_png(4)[:60], "zero.jpg": b"", "words.gif": "hello", "phone.heic": "?"}
     found, heard = prepared(fill(tmp_path / "photos", files), tmp_path / "data")
-    assert (len(found), found.refused) == (9, 4)
+    assert (len(found), found.refused) == (29, 4)
     assert "004.png" not in found.names
     listed = {record["path"]: record for record in read_lines(tmp_path / "data" / "quarantine.jsonl")}
     assert {name: record["bytes"] for name, record in listed.items()} == {
@@ -86,18 +92,114 @@ def test_corrupt_pictures_are_counted_listed_and_reported(tmp_path: Path) -> Non
     }
     assert "empty" in listed["zero.jpg"]["reason"]
     assert len(heard.warnings) == 1
-    assert "4 of 13 files could not be read" in heard.warnings[0]
+    assert "4 of 33 files could not be read" in heard.warnings[0]
     assert (tmp_path / "data" / "quarantine.jsonl").is_file()
     loaded = load_prepared(tmp_path / "data")
     assert loaded is not None
     assert loaded.refused == 4
 
 
-def test_more_than_half_refused_goes_on_with_a_warning(tmp_path: Path) -> None:
+def test_too_many_refused_stop_it_and_leave_the_list(tmp_path: Path) -> None:
     broken: dict[str, bytes | str] = {f"bad{number}.png": "x" for number in range(5)}
-    found, heard = prepared(fill(tmp_path / "photos", pictures(3) | broken), tmp_path / "data")
-    assert len(found) == 3
-    assert "more than half" in heard.warnings[0]
+    photos = fill(tmp_path / "photos", pictures(16) | broken)
+    with pytest.raises(UserError, match=r"5 of 21 files .* more than the share 0.2") as stopped:
+        prepared(photos, tmp_path / "data")
+    assert "bad0.png and 4 more: not a picture" in str(stopped.value)
+    assert str(tmp_path / "data" / "quarantine.jsonl") in stopped.value.what
+    assert stopped.value.mend.endswith("--set data.max_refused=0.24")
+    assert len(list(read_lines(tmp_path / "data" / "quarantine.jsonl"))) == 5
+    assert not (tmp_path / "data" / "pictures.npy").exists()
+    assert load_prepared(tmp_path / "data") is None
+    found, heard = prepared(photos, tmp_path / "data", config=PictureConfig(max_refused=0.24))  # as the mend says
+    assert (len(found), len(heard.warnings)) == (16, 1)
+
+
+def test_a_share_of_exactly_the_limit_goes_on(tmp_path: Path) -> None:
+    broken: dict[str, bytes | str] = {f"bad{number}.png": "x" for number in range(4)}
+    found, _ = prepared(fill(tmp_path / "photos", pictures(16) | broken), tmp_path / "data")
+    assert (len(found), found.refused) == (16, 4)
+
+
+def test_every_crop_is_a_row_with_a_key_of_its_own(tmp_path: Path) -> None:
+    wide: dict[str, bytes | str] = {f"{number}.png": encoded(quadrants(900, 20 + number)) for number in range(4)}
+    photos = fill(tmp_path / "photos", wide | {"square.png": noise_png(1)})
+    found, _ = prepared(photos, tmp_path / "data", config=PictureConfig(crop="random", crops=3))
+    assert found.names == [*(name for name in sorted(wide) for _ in range(3)), "square.png"]
+    assert found.crops == [0, 1, 2] * 4 + [0]
+    assert found.pixels.shape == (13, 3, 8, 8)
+    assert found.digests[:3] == [sha256((photos / "0.png").read_bytes()).hexdigest()] * 3
+    assert found.keys.shape == (13, 32)
+    assert bytes(found.keys[1]) == sha256(f"{found.digests[0]}:1".encode()).digest()
+    assert len({bytes(key) for key in found.keys}) == 13
+    assert '"crops": 3' in found.transform
+    sides = {(name, bool(side)) for name, side in zip(found.names, found.held_out, strict=True)}
+    assert len(sides) == 5  # crops of one file are never on both sides
+    facts = json.loads((tmp_path / "data" / "data.json").read_text())
+    assert (facts["files"], facts["pictures"], facts["originals"]["elongated"]) == (5, 13, 4)
+
+
+def test_facts_tell_what_the_files_were(tmp_path: Path) -> None:
+    small = encoded(quadrants(6, 9).convert("L"))
+    photos = fill(tmp_path / "photos", {"a.jpg": encoded(quadrants(40, 30), "JPEG"), "b.png": small})
+    prepared(photos, tmp_path / "data")
+    originals = json.loads((tmp_path / "data" / "data.json").read_text())["originals"]
+    assert originals["formats"] == {"JPEG": 1, "PNG": 1}
+    assert originals["modes"] == {"RGB": 1, "L": 1}
+    assert (originals["smaller"], originals["elongated"], originals["animated"]) == (1, 0, 0)
+    assert originals["width"] == {"min": 6, "low": 9, "median": 23, "max": 40}
+    assert originals["shorter_side"] == {"min": 6, "low": 8, "median": 18, "max": 30}
+
+
+@pytest.mark.parametrize(
+    ("duplicates", "left", "dropped"),
+    [
+        ("keep", "abcde", ""),
+        ("drop-exact", "abd", "ce"),
+        ("drop-near", "ab", "cde"),
+    ],
+)
+def test_copies_are_counted_listed_and_left_out_if_asked(
+    tmp_path: Path, duplicates: str, left: str, dropped: str
+) -> None:
+    """a, a as c; another size of it as d, and d again as e; b is of its own."""
+    drawn = quadrants(64, 64)
+    first, near, other = encoded(drawn), encoded(drawn.resize((40, 40))), noise_png(7, 64)
+    files: dict[str, bytes | str] = {"a": first, "b": other, "c": first, "d": near, "e": near}
+    config = PictureConfig.parse({"duplicates": duplicates})
+    found, _ = prepared(
+        fill(tmp_path / "photos", {f"{name}.png": content for name, content in files.items()}),
+        tmp_path / "data",
+        32,
+        config,
+    )
+    assert (found.equal_copies, found.near_copies, found.dropped) == (2, 1, len(dropped))
+    assert found.names == [f"{name}.png" for name in left]
+    for row, name in enumerate(left):
+        content = files[name]
+        assert isinstance(content, bytes)
+        assert np.array_equal(found.pixels[row].numpy(), decode_picture(content, 32))
+    listed = {record["path"]: record for record in read_lines(tmp_path / "data" / "duplicates.jsonl")}
+    assert {name: (record["copy_of"], record["kind"]) for name, record in listed.items()} == {
+        "c.png": ("a.png", "equal"),
+        "d.png": ("a.png", "near"),
+        "e.png": ("d.png", "equal"),
+    }
+    assert [name for name, record in listed.items() if record["dropped"]] == [f"{name}.png" for name in dropped]
+    assert np.load(tmp_path / "data" / "pictures.npy").shape == (len(left), 3, 32, 32)
+
+
+def test_copies_on_both_sides_of_the_split_are_told(tmp_path: Path) -> None:
+    drawn = quadrants(64, 64)
+    contents = [encoded(drawn), encoded(drawn.resize((40, 40))), noise_png(1), noise_png(2)]
+    sides = ["train", "held-out", "train", "held-out"]
+    source = Source(
+        "x",
+        [Picture(str(row), lambda row=row: contents[row], split=sides[row]) for row in range(4)],  # type: ignore[arg-type, misc]
+    )
+    heard = Heard()
+    prepare(source, 32, tmp_path / "data", heard)
+    assert "1 copies have their like on the other side" in heard.warnings[0]
+    assert json.loads((tmp_path / "data" / "data.json").read_text())["copies_across_split"] == 1
 
 
 @pytest.mark.parametrize("good", [0, 1])
@@ -152,7 +254,7 @@ def test_an_interruption_leaves_nothing_that_loads(tmp_path: Path) -> None:
 
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(preparing.shutil, "disk_usage", lambda _: usage(10, 0, 10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 0, 10))
     with pytest.raises(UserError, match="disk full"):
         prepared(fill(tmp_path / "photos", pictures(3)), tmp_path / "data")
 
@@ -183,6 +285,20 @@ def test_split_share_and_stability() -> None:
     assert fewer == split[:500]  # 3,500 more pictures moved none of the first
     order = np.random.default_rng(0).permutation(500)
     assert held_out_split([known[i] for i in order], [None] * 500) == [fewer[i] for i in order]
+
+
+def test_adding_pictures_moves_none_across(tmp_path: Path) -> None:
+    """Prepared from files: 40 more, named before and after the old ones, and copies of old ones under other names."""
+    old = {f"m{name}": content for name, content in pictures(60).items()}
+    before, _ = prepared(fill(tmp_path / "old", old), tmp_path / "one")
+    new = {f"{'az'[number % 2]}{number}.png": noise_png(1000 + number) for number in range(40)}
+    copies = {f"copy-{name}": content for name, content in list(old.items())[:20]}
+    after, _ = prepared(fill(tmp_path / "new", old | new | copies), tmp_path / "two")
+    assert len(after) == 120
+    side = dict(zip(after.names, after.held_out.tolist(), strict=True))
+    assert before.held_out.any()
+    assert {name: side[name] for name in before.names} == dict(zip(before.names, before.held_out.tolist(), strict=True))
+    assert all(side[f"copy-{name}"] == side[name] for name in list(old)[:20])
 
 
 @pytest.mark.parametrize("count", [8, 9, 15, 40])

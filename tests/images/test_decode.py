@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 from PIL import Image, features
 
 from calotype.images import Picture, Source, UnreadablePictureError, decode_picture, prepare, to_float, to_uint8
-from calotype.images.decode import MAX_PIXELS
+from calotype.images.decode import MAX_PIXELS, Transform, decode
+from calotype.images.settings import PictureConfig
 from tests.images.making import BLUE, GREEN, RED, YELLOW, Heard, encoded, quadrants
 
 CORNERS = [RED, GREEN, BLUE, YELLOW]
@@ -124,7 +126,7 @@ def test_broken_exif_is_passed_over(tmp_path: Path) -> None:
     content = encoded(quadrants(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\xff\xff\xff", quality=95)
     bomb = png_claiming(9_000, 9_999)
     source = Source("x", [Picture(f"{i}", lambda i=i: [content, content, bomb][i]) for i in range(3)])  # type: ignore[misc]
-    found = prepare(source, 32, tmp_path, Heard())
+    found = prepare(source, 32, tmp_path, Heard(), PictureConfig(max_refused=0.5))
     assert_quadrants(found.pixels[0].numpy())
     assert found.refused == 1
     assert "64,000,000" in (tmp_path / "quarantine.jsonl").read_text()
@@ -202,3 +204,51 @@ def test_pixel_range_round_trip_is_exact() -> None:
     assert images[-1] == 1
     assert torch.equal(to_uint8(images), pixels)
     assert to_uint8(torch.tensor([-7.0, 0.0, 7.0])).tolist() == [0, 128, 255]
+
+
+def test_random_crops_are_drawn_from_the_content() -> None:
+    """Pure, all along the longer side, different from file to file; a square picture has one place only."""
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2)
+    crops = Transform(64, "random", 40)
+
+    def places(values: np.ndarray) -> list[int]:
+        return decode(encoded(Image.fromarray(values)), crops).pixels[:, 0].min((1, 2)).tolist()  # type: ignore[no-any-return]
+
+    found = places(ramp)
+    assert found == places(ramp)
+    assert len(set(found)) == len(found) > 20
+    assert min(found) < 20
+    assert max(found) > 172
+    assert places(ramp.transpose(1, 0, 2)) != found  # another file
+    assert all(0 <= place <= 192 for place in places(ramp.transpose(1, 0, 2)))
+    fewer = decode(encoded(Image.fromarray(ramp)), Transform(64, "random", 2)).pixels
+    assert fewer[:, 0].min((1, 2)).tolist() == found[:2]  # asking for more leaves the first ones
+    for values in (ramp[:, :64], ramp[:, 5:70][:64]):
+        assert len(places(values)) <= 2
+    assert decode(encoded(Image.fromarray(ramp[:, :64])), crops).pixels.shape == (1, 3, 64, 64)
+    assert decode(encoded(Image.fromarray(ramp)), Transform(64)).pixels[0, 0].min() == 96
+
+
+def test_what_lies_among_pictures_is_named() -> None:
+    for content, reason in (
+        (b"\0\0\0\x18ftypheic\0\0", "HEIC"),
+        (b"<!doctype HTML><html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"\x89PNG\r\n\x1a\n", "header is damaged"),
+    ):
+        with pytest.raises(UnreadablePictureError, match=reason):
+            decode_picture(content, 16)
+
+
+def test_wide_greys_cost_no_more_memory_than_their_file() -> None:
+    """64 million pixels of 16 bits as 64-bit floats would be 512 MB: they are converted a band of rows at a time."""
+    values = np.zeros((1000, 4000), dtype=np.uint16)
+    values[:, 2000:] = 65535
+    content = encoded(Image.fromarray(values), "TIFF")
+    tracemalloc.start()
+    pixels = decode_picture(content, 16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (pixels[0, :, :7] == 0).all()
+    assert (pixels[0, :, 9:] == 255).all()
+    assert peak < 2 * len(content) + 16 * 2**20

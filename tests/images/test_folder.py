@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from calotype.core.errors import UserError
-from calotype.images import UnreadablePictureError, open_source
+from calotype.images import Picture, Source, UnreadablePictureError, open_source
 from tests.images.making import fill, noise_png
 
 PICTURE = noise_png(0)
@@ -64,7 +64,7 @@ def test_metadata(tmp_path: Path, kind: str) -> None:
     if kind == "jsonl":
         text = rows(
             {"file_name": "1.png", "text": " a red\n apple ", "label": 7},
-            {"file_name": "./sub/2.png", "text": "é", "other": 1},
+            {"file_name": "./sub/2.png", "caption": "é", "other": 1},
         )
     else:
         text = '\ufefffile_name,text,label\r\n1.png,"a red\n apple",7\r\nsub/2.png,é,\r\n'
@@ -98,7 +98,7 @@ def test_metadata_rows_without_a_picture_are_told(tmp_path: Path) -> None:
         ("metadata.jsonl", rows({"file_name": "other.png", "text": "x"}), "names no picture"),
         ("metadata.jsonl", rows({"file_name": "../1.png", "text": "x"}), "names no picture"),
         ("metadata.jsonl", rows({"text": "x"}), "line 1: no file_name"),
-        ("metadata.jsonl", rows({"file_name": "1.png"}), "neither text nor label"),
+        ("metadata.jsonl", rows({"file_name": "1.png", "other": 1}), "neither text nor label"),
         ("metadata.jsonl", rows({"file_name": "1.png", "text": ["a"]}), "text is a list"),
         ("metadata.jsonl", '{"file_name": "1.png", "text": "x"}\n{"file', "line 2: not a JSON object"),
         ("metadata.jsonl", "[1]\n", "line 1: not a JSON object"),
@@ -141,3 +141,23 @@ def test_links_and_pipes(tmp_path: Path) -> None:
     assert pictures["1.png"].read() == PICTURE
     with pytest.raises(UnreadablePictureError, match="cannot be read"):
         pictures["2.png"].read()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("1.png", PICTURE, "one file of a set: give the folder"),
+        ("metadata.csv", "x", "one file of a set"),
+        ("data-00000-of-00001.arrow", b"ARROW1\0\0", "one part of a saved data set: give the folder"),
+        ("notes.md", "words", r"not a readable .tar or .zip .*\.parquet, \.npy or \.npz"),
+    ],
+)
+def test_files_that_are_no_set(tmp_path: Path, name: str, content: str | bytes, says: str) -> None:
+    fill(tmp_path, {name: content})
+    with pytest.raises(UserError, match=says):
+        open_source(tmp_path / name, size=16)
+
+
+def test_a_source_of_ones_own_is_taken_as_it_is() -> None:
+    own = Source("own", [Picture("1", lambda: PICTURE)])
+    assert open_source(own, size=16) is own

@@ -65,6 +65,21 @@ def test_long_captions_end_in_an_ellipsis() -> None:
     assert _fit("", font, 64) == []
 
 
+def test_a_caption_as_long_as_a_book_is_not_measured_to_its_end() -> None:
+    class Counting:
+        calls = 0
+
+        def getlength(self, text: str) -> float:
+            self.calls += 1
+            return _font(9).getlength(text)
+
+    font = Counting()
+    lines = _fit(" " * 500 + "a long tale " * 20_000, font, 64)  # type: ignore[arg-type]
+    assert lines == _fit("a long tale " * 20, _font(9), 64)
+    assert lines[-1].endswith("…")
+    assert font.calls < 200
+
+
 def test_wrong_input_is_named() -> None:
     with pytest.raises(ValueError, match="no pictures"):
         plot_images([])

@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from calotype.images.pixels import to_float
 from calotype.latents import Codec, LatentStatistics, encode_pictures, pretrained
 from calotype.latents.pretrained import load_pretrained_vae, pretrained_vae_config
+from tests.latents.encoding_making import picture_set
 from tests.latents.pretrained_making import WEIGHTS, assert_same, edit, make_tiny, pictures, rebuilt, theirs
 
 
@@ -49,10 +51,10 @@ def test_tiny_autoencoder_agrees_with_diffusers(tmp_path: Path) -> None:
 
 
 def test_a_tiny_autoencoders_latents_are_standardised_like_any(tmp_path: Path) -> None:
-    vae, images = load_pretrained_vae(make_tiny(tmp_path / "taesd")), pictures(12)
-    latents = encode_pictures(vae, lambda ids: images[ids], 12, torch.arange(12), mirrored=False)
-    x0 = Codec(vae, latents.statistics, 16).encode(images)
-    torch.testing.assert_close(x0.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    vae, drawn = load_pretrained_vae(make_tiny(tmp_path / "taesd")), picture_set(*range(12))
+    latents = encode_pictures(vae, drawn, tmp_path / "latents", mirrored=False)
+    x0 = Codec(vae, latents.statistics, 16).encode(to_float(drawn.pixels))
+    torch.testing.assert_close(x0.mean((0, 2, 3)), torch.zeros(3), atol=1e-3, rtol=0)
     torch.testing.assert_close(x0.var((0, 2, 3), unbiased=False), torch.ones(3), atol=1e-3, rtol=0)
 
 
@@ -138,15 +140,17 @@ def test_gradients_pass(saved: Path) -> None:
     assert images.grad.abs().sum() > 0
 
 
-def test_codec_measures_its_latents(saved: Path) -> None:
-    vae, images = load_pretrained_vae(saved), pictures(12)
-    latents = encode_pictures(vae, lambda ids: images[ids], 12, torch.arange(12), mirrored=False, batch_size=5)
+def test_codec_measures_its_latents(saved: Path, tmp_path: Path) -> None:
+    vae, drawn = load_pretrained_vae(saved), picture_set(*range(12))
+    images = to_float(drawn.pixels)
+    latents = encode_pictures(vae, drawn, tmp_path, mirrored=False)
     codec = Codec(vae, latents.statistics, 16)
     assert codec.latent_shape == (3, 4, 4)
     x0 = codec.encode(images)
-    torch.testing.assert_close(x0.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
-    spread = x0.var((0, 2, 3), unbiased=False) + (latents.std[0] / codec.std).square().mean((0, 2, 3))
-    torch.testing.assert_close(spread, torch.ones(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(x0.mean((0, 2, 3)), torch.zeros(3), atol=1e-3, rtol=0)
+    std = latents.posterior(torch.arange(12))[1]
+    spread = x0.var((0, 2, 3), unbiased=False) + (std / codec.std).square().mean((0, 2, 3))
+    torch.testing.assert_close(spread, torch.ones(3), atol=1e-3, rtol=0)
     z_raw = theirs(saved).encode(images).latent_dist.mean
     torch.testing.assert_close(codec.decode(x0), theirs(saved).decode(z_raw).sample.clamp(-1, 1), atol=1e-4, rtol=1e-4)
 

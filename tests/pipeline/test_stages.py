@@ -12,6 +12,7 @@ from PIL import Image
 from calotype.core.errors import UserError
 from calotype.core.files import read_lines, verify_folder
 from calotype.core.progress import Silent
+from calotype.latents import read_statistics
 from calotype.pipeline import Run, load, train
 from calotype.training.journal import Journal
 from tests.pipeline.conftest import QUICK, paint
@@ -28,7 +29,7 @@ def again(run: Run, steps: int = 4, **changed: object) -> Run:
 
 def test_a_run_folder_is_complete(class_run: Run) -> None:
     verify_folder(class_run.model)
-    verify_folder(class_run.latents)
+    assert read_statistics(class_run.latents) is not None
     description = json.loads((class_run.model / "model.json").read_text())
     assert description["format_version"] == 2
     assert description["classes"] == ["disc", "stripe"]
@@ -116,6 +117,8 @@ def test_fine_tuning_starts_from_the_models_weights(class_run: Run, tmp_path: Pa
     run = train(shapes, out=tmp_path / "tuned", steps=1, **settings)  # type: ignore[arg-type]
     assert (run.model / "vae.safetensors").read_bytes() == (class_run.model / "vae.safetensors").read_bytes()
     assert run.facts()["vae_steps"] == 0
+    known, adopted = (sorted(path.rglob("*.safetensors")) for path in (class_run.latents, run.latents))
+    assert [path.stat().st_ino for path in adopted] == [path.stat().st_ino for path in known], "encoded once"
     with pytest.raises(UserError, match="does not fit this data"):
         train(shapes / "disc", out=tmp_path / "other", steps=1, **settings)  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from calotype.cli import export, failures, models, output, quickstart, sample, train
+from calotype.cli import data, export, failures, models, output, quickstart, sample, train
 
 app = typer.Typer(
     name="calotype",
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("quickstart")(quickstart.quickstart)
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
+app.command("data")(data.data)
 app.command("models")(models.models)
 app.command("export")(export.export)
 app.command("import")(export.import_model)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A folder of pictures, a .tar or .zip, or 'openmoji'.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Pictures: a folder, archive, shards, or openmoji.")],
     recipe: Annotated[str, typer.Option("--recipe", help="The recipe: calotype, ddpm-64 or text-128.")] = "calotype",
     out: Annotated[
         Path | None, typer.Option("--out", help="The run's folder (default: runs/ and the data's name).")
@@ -61,6 +61,10 @@ def train_and_show(data: str, *, as_json: bool, **settings: Any) -> None:
         from calotype.inspection.training import train as run_training
 
         run = run_training(data, **settings, reporter=reporter)
+        from calotype.core import distributed
+
+        if not distributed.leads():
+            return
     output.say(f"look at {run.report}")
     output.say(f"go on:  calotype sample {shlex.quote(str(run.folder))} {_example(run)}")
     values = {

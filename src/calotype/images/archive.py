@@ -1,7 +1,8 @@
-"""A .tar or .zip of a folder of pictures, read in place: nothing is extracted, so nothing can be written elsewhere.
+"""A .tar or .zip of a folder of pictures, or tar shards, read in place: nothing is extracted to a name of theirs.
 
-Names that lead outside, links and devices are refused, and so is whatever unpacks to far more than it weighs. A
-compressed tar is unpacked once into an unnamed temporary file, under the same ceilings.
+Names that lead outside, links and devices are refused, and so is whatever unpacks to far more than it weighs.
+Compressed tars are unpacked once into an unnamed temporary file, under the same ceilings. A plain tar is opened anew
+for each member, so any number of shards fits the system's limit on open files.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import bz2
 import errno
 import gzip
 import lzma
+import os
 import stat
 import tarfile
 import tempfile
@@ -17,7 +19,7 @@ import threading
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,9 +27,10 @@ from typing import IO, Any, BinaryIO
 
 from calotype.core.errors import UserError
 from calotype.images.decode import MAX_BYTES, UnreadablePictureError
-from calotype.images.folder import Reader, describe, is_hidden
-from calotype.images.preparing import no_room
-from calotype.images.source import Source
+from calotype.images.folder import is_hidden
+from calotype.images.layout import Reader, describe
+from calotype.images.row_file import no_room
+from calotype.images.source import POSSIBLE, Source
 
 _MEND = "unpack it yourself, look at what it holds, and give the folder"
 _PIECE = 2**20
@@ -42,7 +45,7 @@ _COMPRESSIONS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
 class Limits:
     """How much an archive may hold. Pictures hardly compress, so honest archives unpack to about their own size."""
 
-    members: int = 5_000_000
+    members: int = 20_000_000  # of all shards; each costs about 500 bytes of memory
     ratio: float = 100.0
     always_allowed: int = 2**30  # bytes below which the ratio does not matter: small sets of flat drawings
 
@@ -62,17 +65,30 @@ LIMITS = Limits()
 
 def archive_source(path: Path, limits: Limits = LIMITS) -> Source:
     """The pictures of an archive, by the same conventions as a folder. UserError for a hostile or broken one."""
+    return describe({"": _readers(path, _Spool(limits))}, str(path))
+
+
+def shards_source(paths: Sequence[Path], where: str, limits: Limits = LIMITS) -> Source:
+    """The pictures of several archives: one after the other, each with its own metadata and sidecars."""
+    spool = _Spool(limits)
+    folder = os.path.commonpath([path.parent for path in paths])
+    return describe({Path(os.path.relpath(path, folder)).as_posix(): _readers(path, spool) for path in paths}, where)
+
+
+def _readers(path: Path, spool: _Spool) -> dict[str, Reader]:
     try:
         with open(path, "rb") as file:
             is_zip = file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
-        readers = _zip_readers(path, limits) if is_zip else _tar_readers(path, limits)
+        return _zip_readers(path, spool) if is_zip else _tar_readers(path, spool)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise no_room(Path(tempfile.gettempdir()), "no room to unpack the archive") from error
         raise UserError(f"{path}: cannot be read ({error})", "check that it was copied whole") from error
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: not a readable .tar or .zip ({error})", "check that it was copied whole") from error
-    return describe(readers, str(path))
+    except UserError:
+        raise
+    except Exception as error:  # the unpackers raise nearly anything on damaged bytes
+        mend = f"check that it was copied whole; {POSSIBLE}"
+        raise UserError(f"{path}: not a readable .tar or .zip ({error})", mend) from error
 
 
 def _safe_name(name: str, where: Path) -> str | None:
@@ -85,12 +101,12 @@ def _safe_name(name: str, where: Path) -> str | None:
     return None if any(is_hidden(part) for part in parts) else "/".join(parts)
 
 
-def _zip_readers(path: Path, limits: Limits) -> dict[str, Reader]:
+def _zip_readers(path: Path, spool: _Spool) -> dict[str, Reader]:
     archive = zipfile.ZipFile(path)
     members = archive.infolist()
-    limits.count(len(members), str(path))
+    spool.count(len(members), path)
     # The reader never yields more than the size that the directory states, so checking these sizes is enough.
-    limits.check(sum(member.file_size for member in members), path.stat().st_size, str(path))
+    spool.limits.check(sum(member.file_size for member in members), path.stat().st_size, str(path))
     readers: dict[str, Reader] = {}
     for member in members:
         kind = stat.S_IFMT(member.external_attr >> 16)
@@ -115,40 +131,86 @@ def _read_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         raise UnreadablePictureError(f"cannot be unpacked: {error}") from error
 
 
-class _Tar:
-    """An uncompressed tar, or one unpacked into a temporary file; closed when the last reader of it is gone."""
+class _Spool:
+    """Where compressed tars are unpacked, one after the other into one file without a name; counts against the limits.
 
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self.file = _plain_tar(path, limits)
+    The system removes the file with the process, or when the last reader of it is gone.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._members = self._packed = self._unpacked = 0
+        self._file: BinaryIO | None = None
         self._lock = threading.Lock()
-        weakref.finalize(self, self.file.close)
+
+    def count(self, members: int, path: Path) -> None:
+        self._members += members
+        self.limits.count(self._members, str(path))
+
+    def unpack(self, stream: IO[bytes], path: Path) -> BinaryIO:
+        """Append everything in `stream`; the file, at the place where that begins."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="calotype-")  # noqa: SIM115 - it outlives this call
+            weakref.finalize(self, self._file.close)
+        start = self._file.seek(0, os.SEEK_END)
+        self._packed += path.stat().st_size
+        while piece := stream.read(_PIECE):
+            self._unpacked += len(piece)
+            self.limits.check(self._unpacked, self._packed, str(path))
+            self._file.write(piece)
+        self._file.seek(start)
+        return self._file
 
     def read(self, offset: int, size: int) -> bytes:
-        """One member by its place."""
-        if size > MAX_BYTES:
-            raise UnreadablePictureError(f"larger than {MAX_BYTES >> 20} MiB")
+        assert self._file is not None
         with self._lock:
-            self.file.seek(offset)
-            content = self.file.read(size)
-        if len(content) < size:
-            raise UnreadablePictureError("the archive ends in the middle of it")
-        return content
+            return _piece(self._file, offset, size)
 
 
-def _tar_readers(path: Path, limits: Limits) -> dict[str, Reader]:
-    tar = _Tar(path, limits)
+def _tar_readers(path: Path, spool: _Spool) -> dict[str, Reader]:
+    with open(path, "rb") as file:
+        magic = file.read(6)
+        opener = next((opener for start, opener in _COMPRESSIONS if magic.startswith(start)), None)
+        if opener is None:
+            file.seek(0)
+            return _located(file, path, spool, partial(_read_tar, path))
+    with opener(path) as stream:
+        plain = spool.unpack(stream, path)
+    return _located(plain, path, spool, spool.read)
+
+
+def _located(file: BinaryIO, path: Path, spool: _Spool, read: Callable[[int, int], bytes]) -> dict[str, Reader]:
+    """Members of the tar that begins where `file` stands, each to be read by its place and size."""
     readers: dict[str, Reader] = {}
-    with tarfile.open(fileobj=tar.file, mode="r:") as archive:
-        for count, member in enumerate(_members(archive), start=1):
-            limits.count(count, str(path))
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        for member in _members(archive):
+            spool.count(1, path)
             name = _safe_name(member.name, path)
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
                 raise UserError(f"{path}: member {member.name!r} is a link, a device or sparse", _MEND)
             if name is not None:
-                readers[name] = partial(tar.read, member.offset_data, member.size)
+                readers[name] = partial(read, member.offset_data, member.size)
     return readers
+
+
+def _read_tar(path: Path, offset: int, size: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return _piece(file, offset, size)
+    except OSError as error:
+        raise UnreadablePictureError(f"the archive cannot be read: {error.strerror or error}") from error
+
+
+def _piece(file: BinaryIO, offset: int, size: int) -> bytes:
+    if size > MAX_BYTES:
+        raise UnreadablePictureError(f"larger than {MAX_BYTES >> 20} MiB")
+    file.seek(offset)
+    content = file.read(size)
+    if len(content) < size:
+        raise UnreadablePictureError("the archive ends in the middle of it")
+    return content
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -156,30 +218,3 @@ def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (member := archive.next()) is not None:
         archive.members.clear()  # type: ignore[attr-defined]
         yield member
-
-
-def _plain_tar(path: Path, limits: Limits) -> BinaryIO:
-    """The tar as a seekable file."""
-    with open(path, "rb") as file:
-        magic = file.read(6)
-    for start, opener in _COMPRESSIONS:
-        if magic.startswith(start):
-            with opener(path) as stream:
-                return _unpacked(stream, path, limits)
-    return open(path, "rb")
-
-
-def _unpacked(stream: IO[bytes], path: Path, limits: Limits) -> BinaryIO:
-    """Everything in `stream` as a temporary file without a name, which the system removes with the process."""
-    packed, unpacked = path.stat().st_size, 0
-    plain: BinaryIO = tempfile.TemporaryFile(prefix="calotype-")  # noqa: SIM115 - it outlives this call
-    try:
-        while piece := stream.read(_PIECE):
-            unpacked += len(piece)
-            limits.check(unpacked, packed, str(path))
-            plain.write(piece)
-        plain.seek(0)
-    except BaseException:
-        plain.close()
-        raise
-    return plain

@@ -1,15 +1,17 @@
 """Pictures made ready for training: decoded once into one memory-mapped array, with an index and a list of refusals.
 
 folder/pictures.npy       uint8 (n, 3, size, size)
-folder/index.jsonl        a line a picture: name, sha256 of the file, caption, label, split
+folder/index.jsonl        a line a row: name, sha256 of the file, crop, caption, label, split
 folder/quarantine.jsonl   a line a refused file: path, reason, bytes
+folder/duplicates.jsonl   a line a copy: path, copy_of, kind (equal, near), dropped
 folder/data.json          facts; written last, so the folder is complete where it exists
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,26 +19,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import read_json, write_json, write_text
 from calotype.core.progress import Reporter
-from calotype.images.preparing import Prepared, decode_all
-from calotype.images.source import Source, Split
+from calotype.images.decode import VERSION
+from calotype.images.preparing import Prepared, count_leaks, decode_all, describe_originals, records_of
+from calotype.images.quarantine import group_reasons
+from calotype.images.settings import PictureConfig
+from calotype.images.source import Source
 
-FORMAT = 1
-HELD_OUT_SHARE = 0.05
-ALWAYS_HELD_OUT_FROM = 8  # a set of this many pictures has at least one held out
+FORMAT = 2
 
-_PICTURES, _INDEX, _QUARANTINE, _FACTS = "pictures.npy", "index.jsonl", "quarantine.jsonl", "data.json"
+FACTS, QUARANTINE, DUPLICATES = "data.json", "quarantine.jsonl", "duplicates.jsonl"
+_PICTURES, _INDEX = "pictures.npy", "index.jsonl"
+_AS_USUAL = PictureConfig()
 
 
 @dataclass
 class PictureSet:
     """Pictures as `pixels` uint8 (n, 3, size, size), memory-mapped copy-on-write, and what is known of each.
 
-    `held_out` (n,) bool marks those never trained on; `refused` counts files that were not readable.
+    A row is one crop of one file: `digests` has the sha256 (hex) of the file, `crops` which crop of it. `held_out`
+    (n,) bool marks rows never trained on. `refused` counts files that were not readable, `equal_copies` and
+    `near_copies` files like an earlier one, `dropped` those of them that were left out. `transform` says what was done
+    to each file.
     """
 
     pixels: Tensor
@@ -48,6 +57,12 @@ class PictureSet:
     source: str
     attribution: str
     licence: str
+    digests: list[str] = field(default_factory=list)
+    crops: list[int] = field(default_factory=list)
+    transform: str = ""
+    equal_copies: int = 0
+    near_copies: int = 0
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.names)
@@ -67,6 +82,13 @@ class PictureSet:
         """Rows to measure on, int64, ascending; may be empty for fewer than eight pictures."""
         return self.held_out.nonzero().flatten()
 
+    @cached_property
+    def keys(self) -> NDArray[np.uint8]:
+        """What each row is, uint8 (n, 32): the sha256 of its file's digest and its crop; equal files share keys."""
+        rows = zip(self.digests, self.crops, strict=True)
+        joined = b"".join(sha256(f"{digest}:{crop}".encode()).digest() for digest, crop in rows)
+        return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
+
     @property
     def size(self) -> int:
         """Side of a picture in pixels."""
@@ -81,12 +103,21 @@ class PictureSet:
         return bool(self.classes)
 
 
-def prepare(source: Source, size: int, folder: Path, reporter: Reporter) -> PictureSet:
-    """Decode every picture of `source` to (3, size, size) into `folder`, and load the result.
+def prepare(
+    source: Source,
+    size: int,
+    folder: Path,
+    reporter: Reporter,
+    config: PictureConfig = _AS_USUAL,
+    *,
+    least: int = 2,
+) -> PictureSet:
+    """Decode every picture of `source` to (3, size, size) into `folder` as `config` says, and load the result.
 
-    Files that cannot be read are left out, counted, listed in quarantine.jsonl and reported; all else is an error:
-    UserError when fewer than two pictures can be read, or when the disk has no room. A kill at any instant leaves a
-    folder that `load_prepared` calls incomplete, and the same call does the work again.
+    Files that cannot be read are left out, counted, listed in quarantine.jsonl and reported; copies are counted, listed
+    in duplicates.jsonl and left out if that is asked. UserError when fewer than `least` pictures can be read, when more
+    than `config.max_refused` of the files cannot, or when the disk has no room. A kill at any instant leaves a folder
+    that `load_prepared` calls incomplete, and the same call does the work again.
     """
     if size < 1:
         raise UserError(f"size {size}: pictures need at least one pixel", "give a size such as 64")
@@ -94,26 +125,41 @@ def prepare(source: Source, size: int, folder: Path, reporter: Reporter) -> Pict
     for note in source.notes:
         reporter.warn(note)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _FACTS).unlink(missing_ok=True)
-    found = decode_all(source, size, folder / _PICTURES, reporter)
-    write_text(folder / _QUARANTINE, _lines(found.refused))
-    _judge(found, source, folder, reporter)
-    _split(found)
-    index = _lines(found.records)
+    (folder / FACTS).unlink(missing_ok=True)
+    found = decode_all(source, size, folder / _PICTURES, reporter, config)
+    write_text(folder / QUARANTINE, _lines(found.refused))
+    write_text(folder / DUPLICATES, _lines(found.copies))
+    try:
+        _judge(found, source, folder, reporter, config.max_refused, least)
+    except UserError:
+        (folder / _PICTURES).unlink()
+        raise
+    records = records_of(found)
+    index = _lines(records)
     write_text(folder / _INDEX, index)
+    leaks = count_leaks(found, records)
+    if leaks:
+        reporter.warn(f"{leaks} copies have their like on the other side of the split; see {folder / DUPLICATES}")
     facts = {
         "format": FORMAT,
         "source": source.name,
         "attribution": source.attribution,
         "licence": source.licence,
         "size": size,
-        "pictures": len(found.records),
-        "held_out": sum(record["split"] == "held-out" for record in found.records),
+        "transform": json.dumps({"decoder": VERSION, **asdict(config.transform(size))}, sort_keys=True),
+        "pictures": len(records),
+        "held_out": sum(record["split"] == "held-out" for record in records),
+        "files": len(found.files),
         "refused": len(found.refused),
+        "equal_copies": found.count_copies(kind="equal"),
+        "near_copies": found.count_copies(kind="near"),
+        "copies_across_split": leaks,
+        "dropped": found.dropped,
+        "originals": describe_originals(found.files, size),
         "pictures_bytes": (folder / _PICTURES).stat().st_size,
         "index_sha256": sha256(index.encode()).hexdigest(),
     }
-    write_json(folder / _FACTS, facts)
+    write_json(folder / FACTS, facts)
     prepared = load_prepared(folder)
     if prepared is None:
         raise CorruptFileError(f"{folder}: changed while it was being prepared", "run the same command again")
@@ -122,10 +168,10 @@ def prepare(source: Source, size: int, folder: Path, reporter: Reporter) -> Pict
 
 def load_prepared(folder: Path) -> PictureSet | None:
     """The pictures that `prepare` left in `folder`, or None if it did not finish or its files were altered."""
-    if not (folder / _FACTS).is_file():
+    if not (folder / FACTS).is_file():
         return None
     try:
-        facts = read_json(folder / _FACTS)
+        facts = read_json(folder / FACTS)
         index = (folder / _INDEX).read_bytes()
         if facts["format"] != FORMAT or facts["index_sha256"] != sha256(index).hexdigest():
             return None
@@ -145,51 +191,34 @@ def load_prepared(folder: Path) -> PictureSet | None:
             source=facts["source"],
             attribution=facts["attribution"],
             licence=facts["licence"],
+            digests=[record["sha256"] for record in records],
+            crops=[record["crop"] for record in records],
+            transform=facts["transform"],
+            equal_copies=facts["equal_copies"],
+            near_copies=facts["near_copies"],
+            dropped=facts["dropped"],
         )
     except (CorruptFileError, OSError, ValueError, KeyError, TypeError):
         return None  # whatever is wrong with these files, preparing them again mends it
 
 
-def held_out_split(hashes: list[str], wishes: list[Split | None]) -> list[Split]:
-    """Who is held out, from the sha256 of each file alone: the 5 % whose hash, read as a fraction, is below .05.
-
-    A picture's side therefore does not depend on the others, copies share a side, and `wishes` (a source's own split)
-    override. The one exception is for small sets: from eight pictures on, the smallest hash is held out if nobody
-    is; and the largest is trained on if everybody else is held out.
-    """
-    fractions = [int(value[:13], 16) / 16**13 for value in hashes]
-    split: list[Split] = [
-        wish or ("held-out" if fraction < HELD_OUT_SHARE else "train")
-        for wish, fraction in zip(wishes, fractions, strict=True)
-    ]
-    free = [row for row, wish in enumerate(wishes) if wish is None]
-    if "held-out" not in split and len(split) >= ALWAYS_HELD_OUT_FROM and free:
-        smallest = min(fractions[row] for row in free)
-        split = ["held-out" if row in free and fractions[row] == smallest else split[row] for row in range(len(split))]
-    if "train" not in split and split:
-        split[max(range(len(split)), key=fractions.__getitem__)] = "train"
-    return split
-
-
-def _split(found: Prepared) -> None:
-    """Write the split into the records."""
-    hashes = [record["sha256"] for record in found.records]
-    for record, split in zip(found.records, held_out_split(hashes, found.wishes), strict=True):
-        record["split"] = split
-
-
-def _judge(found: Prepared, source: Source, folder: Path, reporter: Reporter) -> None:
-    """Too few readable pictures is an error; refused ones are reported with the first reasons."""
-    refused, readable = len(found.refused), len(found.records)
-    reasons = "; ".join(f"{record['path']}: {record['reason']}" for record in found.refused[:3])
-    if readable < 2:
-        (folder / _PICTURES).unlink(missing_ok=True)
-        what = f"{source.name}: {readable} of {readable + refused} pictures can be read"
+def _judge(found: Prepared, source: Source, folder: Path, reporter: Reporter, most: float, least: int) -> None:
+    """Too few readable pictures, or too many refused, is an error; some refused are reported with their reasons."""
+    refused, total = len(found.refused), len(found.refused) + found.readable
+    reasons = "; ".join(group.line for group in group_reasons(found.refused)[:3])
+    if len(found.files) < least:
+        what = f"{source.name}: {found.readable} of {total} pictures can be read"
+        what += f", {found.dropped} of them a copy" if found.dropped else ""
         raise UserError(f"{what} ({reasons})" if reasons else what, "training needs at least two, better hundreds")
-    if refused:
-        share = "more than half: " if refused > readable else ""
-        more = f"; all are listed in {folder / _QUARANTINE}"
-        reporter.warn(f"{share}{refused} of {readable + refused} files could not be read ({reasons}{more})")
+    if not refused:
+        return
+    what = f"{refused:,} of {total:,} files could not be read"
+    listed = f"({reasons}; all are listed in {folder / QUARANTINE})"
+    if refused > most * total:
+        share = math.ceil(100 * refused / total) / 100
+        more = f"mend or remove them, or go on without them: --set data.max_refused={share:g}"
+        raise UserError(f"{source.name}: {what}, more than the share {most:g} that is let pass {listed}", more)
+    reporter.warn(f"{what} {listed}")
 
 
 def _lines(records: list[dict[str, Any]]) -> str:

@@ -134,7 +134,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 def _fit(caption: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """The caption in at most two lines of `width` pixels, broken at spaces, shortened with an ellipsis."""
     lines: list[str] = []
-    words = caption.split()
+    seen = " ".join(caption.split())[: _CAPTION_LINES * width]  # no letter is narrower than a pixel
+    words = seen.split()
     while words and len(lines) < _CAPTION_LINES - 1:
         count = len(words)
         while count > 1 and font.getlength(" ".join(words[:count])) > width:

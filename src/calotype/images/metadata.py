@@ -6,12 +6,15 @@ import csv
 import io
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from calotype.core.errors import UserError
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl")
+# What captions and labels are called, here and in tables; the first that is there counts.
+TEXT_NAMES = ("text", "caption", "prompt")
+LABEL_NAMES = ("label", "class", "cls")
 
 
 class Row(NamedTuple):
@@ -35,9 +38,9 @@ def read_metadata(name: str, content: bytes) -> dict[str, Row]:
         file_name = record.get("file_name")
         if not isinstance(file_name, str) or not file_name:
             raise UserError(f"{name}, line {line}: no file_name", "each row names its picture in file_name")
-        told |= "text" in record or "label" in record
+        told |= not record.keys().isdisjoint((*TEXT_NAMES, *LABEL_NAMES))
         path = posixpath.normpath(posixpath.join(folder, file_name.replace("\\", "/")))
-        rows[path] = Row(_words(record, "text", name, line), _words(record, "label", name, line))
+        rows[path] = Row(*(_words(record, keys, name, line) for keys in (TEXT_NAMES, LABEL_NAMES)))
     if rows and not told:
         raise UserError(f"{name} has neither text nor label", "name the caption column text, the class column label")
     return rows
@@ -65,11 +68,16 @@ def _csv_lines(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(f"{name}, line {reader.line_num}: {error}", "mend that line") from None
 
 
-def _words(record: dict[str, Any], key: str, name: str, line: int) -> str | None:
+def _words(record: dict[str, Any], keys: tuple[str, ...], name: str, line: int) -> str | None:
     """A cell as text, white space collapsed; numbers are taken as written, empty is None."""
-    value = record.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, str | int | float):
-        raise UserError(f"{name}, line {line}: {key} is a {type(value).__name__}", "write it as one string")
-    return " ".join(str(value).split()) or None
+    key = next((key for key in keys if record.get(key) is not None), keys[0])
+    if not isinstance(record.get(key), str | int | float | None):
+        raise UserError(f"{name}, line {line}: {key} is a {type(record[key]).__name__}", "write it as one string")
+    return first_of(record, (key,))
+
+
+def first_of(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """The first of these that is text or a number, as text with its white space collapsed."""
+    values = (record.get(key) for key in keys)
+    found = (" ".join(str(value).split()) for value in values if isinstance(value, str | int | float))
+    return next(filter(None, found), None)

@@ -1,101 +1,103 @@
-"""The work behind `prepare`: read and decode on a few threads, write rows in order, hold few of them at a time."""
+"""The work behind `prepare`: files decoded in order into rows on disk, few in memory; copies found and left out."""
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
+import tempfile
 import time
-import warnings
-from collections import deque
-from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calotype.core.errors import UserError
 from calotype.core.progress import Reporter
-from calotype.images.decode import UnreadablePictureError, decode_picture
-from calotype.images.source import Picture, Source, Split
+from calotype.images.decode import Transform
+from calotype.images.decoding import decode_pictures
+from calotype.images.duplicates import THUMBNAIL, Copies, Views, find_copies, thumbnail
+from calotype.images.row_file import HEADER_BYTES, check_room, keep_rows, npy_header, replacing
+from calotype.images.settings import PictureConfig
+from calotype.images.source import Picture, Source
+from calotype.images.split import held_out_split
 
-_HEADER_BYTES = 128
-_MAX_THREADS = 4  # each may hold a picture of MAX_PIXELS
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One readable file: whose rows are the next `crops`, and what it was before."""
+
+    picture: Picture
+    digest: str
+    crops: int
+    format: str
+    mode: str
+    width: int
+    height: int
+    frames: int
 
 
 @dataclass
 class Prepared:
-    """What decoding found: records of the rows written, in order, the split their source wishes, and refusals."""
+    """What decoding found: files with rows, in order; refusals; copies, whether they were left out or not."""
 
-    records: list[dict[str, Any]] = field(default_factory=list)
-    wishes: list[Split | None] = field(default_factory=list)
+    files: list[File] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
+    copies: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def readable(self) -> int:
+        """How many files could be decoded."""
+        return len(self.files) + self.dropped
+
+    @property
+    def dropped(self) -> int:
+        return self.count_copies(dropped=True)
+
+    def count_copies(self, **wanted: Any) -> int:
+        """How many of the copies have these values."""
+        return sum(all(copy[key] == value for key, value in wanted.items()) for copy in self.copies)
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """One file: its row and hash, or the reason why there is none."""
-
-    row: NDArray[np.uint8] | None
-    digest: str = ""
-    reason: str = ""
-    size: int | None = None
-
-
-def decode_all(source: Source, size: int, path: Path, reporter: Reporter) -> Prepared:
+def decode_all(source: Source, size: int, path: Path, reporter: Reporter, config: PictureConfig) -> Prepared:
     """Write the readable pictures of `source` to the .npy file `path`, uint8 (n, 3, size, size), replaced atomically.
 
-    Rows go out as they come, so memory does not grow with the number of pictures. Raises UserError when the disk is
-    full; the unfinished file is removed.
+    Rows go out as they come, so memory does not grow with their number. Raises UserError when the disk is full; the
+    unfinished file is removed.
     """
-    _check_room(len(source.pictures) * 3 * size * size, path.parent)
-    aside = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(aside, "wb") as file:
-            file.write(bytes(_HEADER_BYTES))
-            found = _write_rows(file, source, size, reporter)
-            file.seek(0)
-            file.write(_npy_header((len(found.records), 3, size, size)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise no_room(path.parent) from error
-        raise
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    transform = config.transform(size)
+    check_room(len(source.pictures) * transform.crops * 3 * size * size, path.parent)
+    with replacing(path) as file, tempfile.TemporaryFile(dir=path.parent) as thumbnails:
+        file.write(bytes(HEADER_BYTES))
+        found = _write_rows(file, thumbnails, source, transform, reporter, config.seconds)
+        _leave_out(file, thumbnails, found, size, config.duplicates)
+        file.seek(0)
+        file.write(npy_header((sum(each.crops for each in found.files), 3, size, size)))
     return found
 
 
-def _write_rows(file: BinaryIO, source: Source, size: int, reporter: Reporter) -> Prepared:
+def _write_rows(
+    file: BinaryIO,
+    thumbnails: BinaryIO,
+    source: Source,
+    transform: Transform,
+    reporter: Reporter,
+    seconds: float,
+) -> Prepared:
+    """Every readable file's rows into `file`, and the first one's thumbnail into `thumbnails`."""
     found, total = Prepared(), len(source.pictures)
     started = told = time.monotonic()
-    # Pillow warns of oddities in files (broken EXIF, large sizes): what cannot be used is refused with a reason.
-    with warnings.catch_warnings(), ExitStack() as stack:
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        outcomes = stack.enter_context(closing(_outcomes(source, size)))
+    with ExitStack() as stack:
+        outcomes = stack.enter_context(closing(decode_pictures(source.pictures, transform, seconds=seconds)))
         for done, (picture, outcome) in enumerate(outcomes, start=1):
-            if outcome.row is None:
-                found.refused.append({"path": picture.name, "reason": outcome.reason, "bytes": outcome.size})
+            made = outcome.decoded
+            if made is None:
+                found.refused.append({"path": picture.name, "reason": outcome.reason, "bytes": outcome.bytes})
             else:
-                file.write(outcome.row.data)
-                found.wishes.append(picture.split)
-                found.records.append(
-                    {
-                        "name": picture.name,
-                        "sha256": outcome.digest,
-                        "caption": picture.caption,
-                        "label": picture.label,
-                    }
-                )
+                file.write(made.pixels.data)
+                thumbnails.write(thumbnail(made.pixels[0]).data)
+                was = (made.format, made.mode, made.width, made.height, made.frames)
+                found.files.append(File(picture, outcome.digest, len(made.pixels), *was))
             now = time.monotonic()
             if now - told > 0.2 or done == total:
                 told, rate = now, done / max(now - started, 1e-9)
@@ -103,53 +105,83 @@ def _write_rows(file: BinaryIO, source: Source, size: int, reporter: Reporter) -
     return found
 
 
-def _outcomes(source: Source, size: int) -> Generator[tuple[Picture, _Outcome], None, None]:
-    """Every picture with its outcome, in the source's order, decoded a few ahead."""
-    threads = min(_threads(), _MAX_THREADS)
-    waiting: deque[tuple[Picture, Future[_Outcome]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        try:
-            for picture in source.pictures:
-                waiting.append((picture, pool.submit(_decode, picture, size)))
-                if len(waiting) >= 4 * threads:
-                    ready, future = waiting.popleft()
-                    yield ready, future.result()
-            while waiting:
-                ready, future = waiting.popleft()
-                yield ready, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+def _leave_out(file: BinaryIO, thumbnails: BinaryIO, found: Prepared, size: int, duplicates: str) -> None:
+    """List the copies in `found`; those not wanted lose their place in it and their rows in `file`."""
+    if not found.files:
+        return
+    crops = np.array([each.crops for each in found.files])
+    for written in (file, thumbnails):
+        written.flush()
+    views = Views(
+        np.memmap(thumbnails, np.uint8, "r", shape=(len(crops), 3, THUMBNAIL, THUMBNAIL)),
+        np.memmap(file, np.uint8, "r", HEADER_BYTES, (int(crops.sum()), 3, size, size)),
+        crops.cumsum() - crops,
+    )
+    copies = find_copies([each.digest for each in found.files], views)
+    equal, unwanted = copies.equal, _unwanted(copies, duplicates)
+    names = [each.picture.name for each in found.files]
+    for row in (equal | copies.near).nonzero()[0].tolist():
+        kind, first = ("equal", copies.equal_to[row]) if equal[row] else ("near", copies.like[row])
+        found.copies.append({"path": names[row], "copy_of": names[first], "kind": kind, "dropped": bool(unwanted[row])})
+    if unwanted.any():
+        keep_rows(file, np.repeat(~unwanted, crops).nonzero()[0], 3 * size * size)
+        found.files = [each for each, out in zip(found.files, unwanted, strict=True) if not out]
 
 
-def _decode(picture: Picture, size: int) -> _Outcome:
-    content = None
-    try:
-        content = picture.read()
-        row = decode_picture(content, size)
-    except (UnreadablePictureError, OSError) as error:
-        return _Outcome(None, reason=str(error), size=None if content is None else len(content))
-    return _Outcome(row, digest=sha256(content).hexdigest(), size=len(content))
+def _unwanted(copies: Copies, duplicates: str) -> NDArray[np.bool_]:
+    if duplicates == "keep":
+        return np.zeros(len(copies.like), dtype=np.bool_)
+    return copies.equal | copies.near if duplicates == "drop-near" else copies.equal
 
 
-def _threads() -> int:
-    """Cores this process may use (its affinity, where the system tells), not those the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def records_of(found: Prepared) -> list[dict[str, Any]]:
+    """A record a row, with the split."""
+    split = held_out_split([file.digest for file in found.files], [file.picture.split for file in found.files])
+    return [
+        {
+            "name": file.picture.name,
+            "sha256": file.digest,
+            "crop": crop,
+            "caption": file.picture.caption,
+            "label": file.picture.label,
+            "split": side,
+        }
+        for file, side in zip(found.files, split, strict=True)
+        for crop in range(file.crops)
+    ]
 
 
-def _npy_header(shape: tuple[int, ...]) -> bytes:
-    """A version 1.0 .npy header of fixed length, so that the count can be filled in when it is known."""
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
-    padded = text.ljust(_HEADER_BYTES - 11) + "\n"
-    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded.encode("latin-1")
+def count_leaks(found: Prepared, records: list[dict[str, Any]]) -> int:
+    """How many copies were kept on the other side of the split than the first of their kind.
+
+    They are only counted: to move them would let a new picture move an old one across.
+    """
+    side = {record["name"]: record["split"] for record in records}
+    kept = [copy for copy in found.copies if not copy["dropped"]]
+    return sum(side[copy["path"]] != side[copy["copy_of"]] for copy in kept)
 
 
-def _check_room(needed: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise no_room(folder, f"the pictures need {needed / 2**20:,.0f} MiB and {free / 2**20:,.0f} MiB are free")
+def describe_originals(files: list[File], size: int) -> dict[str, Any]:
+    """What the files were: formats, modes, sides in pixels; how many are smaller than asked, or twice as long as wide.
 
-
-def no_room(folder: Path, detail: str = "no space left") -> UserError:
-    """The one line for a full disk."""
-    return UserError(f"{folder}: disk full, {detail}", "free some space or choose another folder, then run it again")
+    `low` is a side that nine of ten reach.
+    """
+    sides = np.array([(file.width, file.height) for file in files])
+    shorter = sides.min(axis=1)
+    measured = {"width": sides[:, 0], "height": sides[:, 1], "shorter_side": shorter}
+    return {
+        "formats": dict(Counter(file.format for file in files).most_common()),
+        "modes": dict(Counter(file.mode for file in files).most_common()),
+        "animated": sum(file.frames > 1 for file in files),
+        "smaller": int((shorter < size).sum()),
+        "elongated": int((sides.max(axis=1) >= 2 * shorter).sum()),
+        **{
+            name: {
+                "min": int(side.min()),
+                "low": int(np.quantile(side, 0.1)),
+                "median": int(np.median(side)),
+                "max": int(side.max()),
+            }
+            for name, side in measured.items()
+        },
+    }

@@ -17,8 +17,8 @@ class PictureConfig(Config):
 
     `crop`: the middle square, or `crops` squares a picture at places drawn from its content. `background` (RGB) shows
     where a picture is transparent. `duplicates`: keep them, drop all but the first of equal files, or of pictures that
-    look alike too. A run stops when more than the share `max_refused` of the files cannot be read; a file that takes
-    more than `seconds` to decode cannot.
+    look alike too (judged by their first square, so random crops hide most of those). A run stops when more than the
+    share `max_refused` of the files cannot be read; a file that takes more than `seconds` to decode cannot.
     """
 
     crop: Literal["centre", "random"] = "centre"

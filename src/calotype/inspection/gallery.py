@@ -54,11 +54,11 @@ class Model(Protocol):
     def decode(self, x0: Tensor) -> Tensor: ...
 
 
-def data_uri(image: Image) -> str:
+def data_uri(image: Image, largest_side: int = LARGEST_SIDE) -> str:
     """The picture as a data URI: PNG where that is small, else JPEG without chroma subsampling."""
-    if max(image.size) > LARGEST_SIDE:
+    if max(image.size) > largest_side:
         image = image.copy()
-        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+        image.thumbnail((largest_side, largest_side))
     image = image.convert("RGB")
     content, kind = _encoded(image, "PNG", optimize=True), "png"
     if len(content) > LOSSLESS_BYTES:

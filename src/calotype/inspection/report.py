@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from calotype.core import files
 from calotype.core.errors import UserError
 from calotype.core.progress import Reporter, Silent
-from calotype.inspection import facts, gallery
+from calotype.inspection import facts, gallery, health
 from calotype.inspection.curves import Series, panel, series
 from calotype.inspection.page import code, page, pairs, section, sheet, strip, table
 
@@ -61,6 +61,7 @@ def build_report(run: Path, model: Model, pictures: PictureSet, reporter: Report
         lambda: _made(model, pictures),
         lambda: _held_out(model, pictures) if model.captioned else "",
         lambda: _reconstructions(model, pictures),
+        lambda: health.health_section(run),
         lambda: _strips(model, pictures),
         lambda: _curves(records),
         lambda: _facts(run, model, pictures, records),

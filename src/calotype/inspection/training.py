@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from calotype.core import distributed
 from calotype.core.progress import Reporter, Silent
+from calotype.images.source import Data
 from calotype.inspection.report import write_report
 from calotype.pipeline import Run
 from calotype.pipeline import train as train_stages
 
 
 def train(
-    data: str | Path,
+    data: Data,
     *,
     recipe: str = "calotype",
     out: str | Path | None = None,
@@ -43,6 +45,8 @@ def train(
         device=device,
         reporter=reporter,
     )
+    if not distributed.leads():
+        return run
     if not run.report.exists() or run.report.stat().st_mtime < run.model.stat().st_mtime:
         write_report(run.folder, reporter)
     return run

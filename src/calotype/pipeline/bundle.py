@@ -14,7 +14,7 @@ from calotype.core.files import MANIFEST, read_json, verify_folder, write_folder
 from calotype.core.progress import Silent
 from calotype.core.tensors import choose_device, load_tensors, load_weights, save_tensors
 from calotype.images.dataset import load_prepared
-from calotype.latents import Codec, LatentStatistics, build_vae
+from calotype.latents import Codec, LatentStatistics, build_vae, read_statistics
 from calotype.network.denoiser import NetworkDenoiser
 from calotype.network.unet import UNet
 from calotype.pipeline.card import model_card
@@ -128,7 +128,8 @@ def load(model: str | Path, device: str = "auto", *, text_encoder: str | None = 
 def model_of_run(run: Run, device: torch.device, text_encoder: str | None = None) -> Pipeline:
     """The model of a run that has not finished, from its newest checkpoints."""
     pictures = load_prepared(run.data)
-    if pictures is None or not (run.latents / MANIFEST).exists():
+    statistics = read_statistics(run.latents)
+    if pictures is None or statistics is None:
         raise UserError(
             f"{run.folder} has no model yet: its first stage is not done", "give the same train command again"
         )
@@ -138,7 +139,6 @@ def model_of_run(run: Run, device: torch.device, text_encoder: str | None = None
     vae, network = build_vae(recipe.vae.network), UNet(recipe.network)
     load_weights(vae, stage_weights(run.vae), run.vae)
     load_weights(network, stage_weights(run.denoiser), run.denoiser)
-    statistics = LatentStatistics.parse(read_json(run.latents / "statistics.json"))
     return assemble(recipe, Codec(vae, statistics, recipe.size), network, conditions.classes, conditions.facts, device)
 
 

@@ -11,18 +11,16 @@ import torch
 from torch import Tensor
 
 from calotype.core.errors import UserError
-from calotype.core.files import MANIFEST, read_json, verify_folder, write_folder, write_json
 from calotype.core.progress import Reporter
-from calotype.core.tensors import load_tensors, save_tensors
 from calotype.core.types import TextEmbedding
 from calotype.images.dataset import PictureSet
 from calotype.images.openmoji import SHOWCASE
 from calotype.network.conditioning import Condition
+from calotype.pipeline.captions import encode_captions
 from calotype.pipeline.run import Run
 from calotype.recipes import Recipe
 
 EXAMPLES = 32  # prompts of the sample sheets
-MUCH = 2**30  # bytes of token states that are worth a word
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def prepare_conditions(run: Run, recipe: Recipe, pictures: PictureSet, reporter:
     facts, unique = _data_facts(pictures, texts), None
     if texts:
         captions = sorted({caption for caption in pictures.captions if caption is not None})
-        unique, facts["text_encoder"] = _encode(run, recipe, captions, reporter)
+        unique, facts["text_encoder"] = encode_captions(run, recipe, captions, reporter)
         number = {caption: i for i, caption in enumerate(captions)}
         rows = torch.tensor([-1 if caption is None else number[caption] for caption in pictures.captions])
     if classes:
@@ -98,49 +96,6 @@ def _asked(kind: str, pictures: PictureSet) -> tuple[bool, bool]:
     if classes and not pictures.has_labels:
         raise UserError(f"condition = {kind}, but the pictures have no classes", "sort them into one folder a class")
     return texts, classes
-
-
-def _encode(run: Run, recipe: Recipe, captions: list[str], reporter: Reporter) -> tuple[TextEmbedding, dict[str, Any]]:
-    """Embeddings of the distinct captions, from the run if they are there: encoded once, so that resume is exact.
-
-    What is there holds for these captions, this very encoder, and tokens kept or not; else they are encoded anew,
-    which a run whose denoiser has learned from the former refuses.
-    """
-    from calotype.text import encode_all, encoder_fingerprint, load_text_encoder
-
-    folder, tokens = run.captions, recipe.network.text_tokens
-    wanted = {"captions": captions, "sha256": encoder_fingerprint(recipe.text_encoder), "tokens": tokens}
-    if (folder / MANIFEST).exists():
-        verify_folder(folder)
-        known = read_json(folder / "captions.json")
-        if {key: known.get(key) for key in wanted} == wanted:
-            tensors = load_tensors(folder / "text.safetensors")
-            return TextEmbedding(tensors["pooled"], tensors["tokens"], tensors["mask"].bool()), known["encoder"]
-        if any(run.denoiser.glob("step-*")):
-            raise UserError(
-                f"{run.folder} was trained with captions of another text encoder",
-                "put it back, or choose another --out",
-            )
-    reporter.stage("captions", f"{len(captions):,} distinct")
-    encoder = load_text_encoder(recipe.text_encoder)
-    # Token states only for a network that looks at them.
-    text = encode_all(encoder, captions, tokens=tokens, progress=reporter.update)
-    if text.tokens.nbytes > MUCH:
-        reporter.say(f"the captions' token states take {text.tokens.nbytes / 2**30:.1f} GiB of memory")
-    described = {
-        "id": encoder.id,
-        "sha256": encoder.fingerprint,
-        "dim": encoder.dim,
-        "token_dim": encoder.token_dim,
-    }
-
-    def fill(aside: Any) -> None:
-        mask = text.mask.to(torch.uint8)
-        save_tensors(aside / "text.safetensors", {"pooled": text.pooled, "tokens": text.tokens, "mask": mask})
-        write_json(aside / "captions.json", {**wanted, "encoder": described})
-
-    write_folder(folder, fill)
-    return text, described
 
 
 def _data_facts(pictures: PictureSet, captioned: bool) -> dict[str, Any]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from calotype.pipeline.pipeline import Pipeline
 
 
+MAY_CHANGE = ("recipe.vae.gate",)  # settings of which nothing that was trained depends
+
+
 @dataclass(frozen=True)
 class Run:
     """Paths in a run folder and the small files in it."""
@@ -100,10 +103,14 @@ class Run:
         So a first try with a wrong path or size can be mended by the next command.
         """
         differing = _differences(self._settings(), values) if self.config.exists() else []
+        allowed = [change for change in differing if change[0] in MAY_CHANGE]
+        differing = [change for change in differing if change not in allowed]
         if not self.journal.exists():
             if differing:
                 shutil.rmtree(self.data, ignore_errors=True)
                 shutil.rmtree(self.captions, ignore_errors=True)
+            write_text(self.config, yaml.safe_dump(values, sort_keys=False))
+        elif allowed and not differing:
             write_text(self.config, yaml.safe_dump(values, sort_keys=False))
         elif differing:
             name, old, new = differing[0]

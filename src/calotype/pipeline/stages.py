@@ -11,24 +11,27 @@ from platform import python_version
 import torch
 from torch import nn
 
+from calotype.core import distributed
 from calotype.core.errors import UserError
 from calotype.core.progress import Reporter
-from calotype.images.dataset import PictureSet, load_prepared, prepare
+from calotype.images.dataset import PictureSet
 from calotype.images.pixels import to_float
-from calotype.images.source import open_source
+from calotype.images.source import Data
 from calotype.latents import (
     Codec,
     FirstStage,
     LatentSet,
     PretrainedVAE,
     build_vae,
-    encode_pictures,
     load_pretrained_vae,
 )
 from calotype.network.unet import UNet, count_parameters
 from calotype.pipeline import previews
 from calotype.pipeline.bundle import assemble, load, save_bundle
 from calotype.pipeline.conditions import Conditions, prepare_conditions
+from calotype.pipeline.gate import pass_gate
+from calotype.pipeline.intake import mirrored, take_in
+from calotype.pipeline.latents import latents_of
 from calotype.pipeline.pipeline import Pipeline
 from calotype.pipeline.reserve import FINAL_SAMPLES, finish_seconds
 from calotype.pipeline.run import Run, spent_on
@@ -57,11 +60,12 @@ class Stages:
     started: float
     trained_for: float = field(default=0.0, init=False)
 
-    def run_all(self, data: str | Path, from_model: str | Path | None) -> None:
+    def run_all(self, data: Data, from_model: str | Path | None) -> None:
         """Every stage in turn."""
-        pictures = self.pictures(data)
+        pictures = take_in(self.run, self.recipe, data, self.reporter)
         conditions = prepare_conditions(self.run, self.recipe, pictures, self.reporter)
-        self.recipe = conditions.fill(self.recipe)
+        loss = self.recipe.loss.model_copy(update={"flip": mirrored(self.recipe, pictures, self.reporter)})
+        self.recipe = conditions.fill(self.recipe).model_copy(update={"loss": loss})
         start = load(from_model, "cpu") if from_model is not None else None
         if start is not None and start.recipe.network != self.recipe.network:
             raise UserError(
@@ -71,20 +75,13 @@ class Stages:
         self.journal = Journal(self.run.journal)
         self.journal.request(self.budget)
         vae = self.vae(pictures, start)
-        latents = self.latents(pictures, vae)
+        distributed.barrier()  # those who `assist` wait for the VAE
+        flip = bool(self.recipe.loss.flip)
+        latents = latents_of(self.run, pictures, vae, mirrored=flip, from_model=from_model, reporter=self.reporter)
         codec = Codec(vae, latents.statistics, self.recipe.size).to(self.device)
+        pass_gate(self.run, self.recipe, codec, latents, pictures, self.budget, self.reporter)
         network = self.denoiser(pictures, conditions, latents, codec, start)
         self.finish(conditions, codec, network)
-
-    def pictures(self, data: str | Path) -> PictureSet:
-        """Decode the data once into the run, unless that was done before."""
-        pictures = load_prepared(self.run.data)
-        if pictures is None:
-            self.reporter.stage("pictures", str(data))
-            pictures = prepare(open_source(data, size=self.recipe.size), self.recipe.size, self.run.data, self.reporter)
-        held_out = len(pictures.held_out_ids)
-        self.reporter.say(f"{len(pictures):,} pictures of {pictures.size} px, {held_out} of them held out")
-        return pictures
 
     def vae(self, pictures: PictureSet, start: Pipeline | None) -> FirstStage:
         """Train the VAE, or take the one that was named, and freeze it."""
@@ -124,22 +121,6 @@ class Stages:
         trained = self._train(objective, recipe.vae.training, self.run.vae, preview)
         assert isinstance(trained, FirstStage)
         return trained.eval().requires_grad_(False)
-
-    def latents(self, pictures: PictureSet, vae: FirstStage) -> LatentSet:
-        """Encode every picture once; measure mean and std over the training part."""
-        if (self.run.latents / "manifest.json").exists():
-            return LatentSet.load(self.run.latents)
-        self.reporter.stage("latents", f"{len(pictures):,} pictures")
-        latents = encode_pictures(
-            vae,
-            lambda ids: to_float(pictures.pixels[ids]),
-            len(pictures),
-            pictures.train_ids,
-            mirrored=self.recipe.loss.flip,
-            progress=self.reporter.update,
-        )
-        latents.save(self.run.latents)
-        return latents
 
     def denoiser(
         self,

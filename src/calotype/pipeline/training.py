@@ -7,12 +7,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from calotype.core import distributed
 from calotype.core.errors import UserError
 from calotype.core.progress import Reporter, Silent
 from calotype.core.tensors import choose_device
-from calotype.images.sizing import natural_size
+from calotype.images.sizing import SMALL, natural_size
+from calotype.images.source import Data, open_source, source_name
 from calotype.latents import pretrained_vae_config
 from calotype.pipeline.bundle import load
+from calotype.pipeline.latents import assist
 from calotype.pipeline.run import Run
 from calotype.pipeline.stages import Stages
 from calotype.recipes import Recipe, get_recipe
@@ -22,7 +25,7 @@ DEFAULT_MINUTES = 30.0
 
 
 def train(
-    data: str | Path,
+    data: Data,
     *,
     recipe: str = "calotype",
     out: str | Path | None = None,
@@ -47,15 +50,29 @@ def train(
         if value is not None and not 0 < value < 10_000_000:
             raise UserError(f"{name} {value:g} is not a length of training", "give a number above 0")
     budget = Budget(steps=steps) if steps is not None else Budget(minutes=minutes or DEFAULT_MINUTES)
-    run = Run(Path(out) if out is not None else Path("runs") / (Path(data).stem or "run"))
+    if out is None and not isinstance(data, str | Path):
+        raise UserError("pictures without a name need a folder for their run", "give out='runs/mine'")
+    run = Run(Path(out) if out is not None else Path("runs") / (Path(source_name(data)).stem or "run"))
     try:
-        asked = _settings(run, data, recipe, size, seed, overrides, from_model)
-        with run.locked():
-            run.write_config(
-                {"data": str(data), "from": from_model and str(from_model), "recipe": asked.model_dump(mode="json")}
-            )
-            stages = Stages(run, asked, budget, choose_device(device), reporter or Silent(), started)
-            stages.run_all(data, from_model)
+        with distributed.joined(choose_device(device)) as own_device:
+            if distributed.rank() > 0:
+                assist(run, from_model, own_device, Silent())
+            else:
+                words = source_name(data)
+                if size is None:
+                    size, data = _sized(run, data)
+                asked = _settings(run, recipe, size, seed, overrides, from_model)
+                stages = Stages(run, asked, budget, own_device, reporter or Silent(), started)
+                with run.locked():
+                    run.write_config(
+                        {
+                            "data": words,
+                            "from": from_model and str(from_model),
+                            "recipe": asked.model_dump(mode="json"),
+                        }
+                    )
+                    stages.run_all(data, from_model)
+            distributed.barrier()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
@@ -66,20 +83,25 @@ def train(
     return run
 
 
+def _sized(run: Run, data: Data) -> tuple[int, Data]:
+    """The side of the pictures where the user did not say, and the data, opened if that took a look at it."""
+    if run.config.exists():
+        return run.recipe.size, data
+    if data == "openmoji":
+        return natural_size(data), data
+    source = open_source(data, size=SMALL)
+    return natural_size(source), source
+
+
 def _settings(
     run: Run,
-    data: str | Path,
     recipe: str,
-    size: int | None,
+    size: int,
     seed: int,
     overrides: Sequence[str],
     from_model: str | Path | None,
 ) -> Recipe:
     """The recipe in full: named, sized for the data, overridden."""
-    if size is None and run.config.exists():
-        size = run.recipe.size
-    if size is None:
-        size = natural_size(data)
     asked = get_recipe(recipe, size).with_overrides([f"seed={seed}", *overrides])
     if from_model is not None:
         model = load(from_model, "cpu")

@@ -26,12 +26,13 @@ class VAESection(Config):
 
     `pretrained` names a diffusers AutoencoderKL or AutoencoderTiny, by folder or hub id, that is used as it is instead;
     `network` is then its config. A model exports to diffusers with `network.family` "diffusers" or a pretrained
-    AutoencoderKL, to ONNX with any.
+    AutoencoderKL, to ONNX with any. `gate`: what latents that are not fit to learn from do to the run.
     """
 
     pretrained: str | None = None
     steps: int = Field(3000, ge=1)
     share: float = Field(0.4, gt=0, lt=1)
+    gate: Literal["refuse", "warn", "skip"] = "refuse"
     network: FirstStageConfig = VAEConfig()
     loss: VAELossConfig = VAELossConfig()
     training: LoopConfig = LoopConfig()

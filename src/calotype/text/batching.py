@@ -38,7 +38,21 @@ def encode_all(
     All of it float32: kept token states take 4 n longest e bytes. However many parts it takes, captions that are cut
     are told of in one warning.
     """
-    parts, seen, size = [], [], len(captions) if tokens else AT_ONCE
+    parts, done = [], 0
+    for part in encode_parts(encoder, captions, len(captions) if tokens else AT_ONCE, tokens=tokens):
+        parts.append(part)
+        done += len(part)
+        if progress is not None:
+            progress(done, len(captions))
+    if len(parts) == 1:
+        return parts[0]
+    fields = ((part.pooled, part.tokens, part.mask) for part in parts)
+    return TextEmbedding(*(torch.cat(field) for field in zip(*fields, strict=True)))
+
+
+def encode_parts(encoder: TextEncoder, captions: list[str], size: int, *, tokens: bool) -> Iterator[TextEmbedding]:
+    """The captions `size` at a time, with their token states or with none; one warning at the end for all cut ones."""
+    seen: list[warnings.WarningMessage] = []
     for start in range(0, max(len(captions), 1), max(size, 1)):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -46,16 +60,10 @@ def encode_all(
         seen += caught
         if not tokens:  # clones: a view would keep the whole alive
             text = TextEmbedding(text.pooled, text.tokens[:, :0].clone(), text.mask[:, :0].clone())
-        parts.append(text)
-        if progress is not None:
-            progress(min(start + size, len(captions)), len(captions))
+        yield text
     cuts = [warning.message for warning in seen if isinstance(warning.message, CutWarning)]
     if cuts:
         warnings.warn(CutWarning(sum(cut.cut for cut in cuts), len(captions), cuts[0].limit), stacklevel=2)
     for warning in seen:
         if not isinstance(warning.message, CutWarning):
             warnings.warn(warning.message, warning.category, stacklevel=2)
-    if len(parts) == 1:
-        return parts[0]
-    fields = ((part.pooled, part.tokens, part.mask) for part in parts)
-    return TextEmbedding(*(torch.cat(field) for field in zip(*fields, strict=True)))

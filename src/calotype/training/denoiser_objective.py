@@ -24,6 +24,7 @@ class DenoiserLossConfig(Config):
     `weighting` and `gamma` choose w (eqs. 21-23), `distance` rho, `density` with `density_loc` and `density_scale` the
     levels (eq. 24; null: the process's own). Conditions are dropped for classifier-free guidance; where
     a picture has text and class, each is left out in a share `part_dropout`, so that either can be asked for alone.
+    `flip`: learn mirrored pictures too (null: unless the captions or classes tell left from right).
     """
 
     parameterization: Parameterization = "v"
@@ -35,7 +36,7 @@ class DenoiserLossConfig(Config):
     density_scale: float | None = Field(None, gt=0)
     condition_dropout: float = Field(0.12, ge=0, le=1)
     part_dropout: float = Field(0.25, ge=0, le=0.5)
-    flip: bool = False
+    flip: bool | None = None
 
 
 DISTANCES: dict[str, Callable[..., Tensor]] = {"l2": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
@@ -67,7 +68,7 @@ class DenoiserObjective:
         self.fixed = {"held_out_error": held_out_ids[:256], "train_error": train_ids[:256]}
 
     def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
-        shape = tuple(self.latents.mean.shape[2:])
+        shape = self.latents.shape
         draws = uniform(self.seed, "time-drop-flip", step, ids, (3,)).to(self.device)
         pictures = self.train_ids[ids].to(self.device)
         flipped = draws[:, 2] < (0.5 if self.config.flip else 0.0)
@@ -114,10 +115,10 @@ class DenoiserObjective:
         return cond.dropped(draws < self.config.condition_dropout)
 
     def _error(self, denoiser: NetworkDenoiser, ids: Tensor) -> float:
-        process, shape = self.process, tuple(self.latents.mean.shape[2:])
+        process, shape = self.process, self.latents.shape
         levels = (torch.arange(len(ids)) % 8 + 0.5) / 8
         t = sample_t(process, levels.to(self.device))
-        x0 = self.latents.standardize(self.latents.mean[0, ids.to(self.device)])
+        x0 = self.latents.standardize(self.latents.posterior(ids.to(self.device))[0])
         eps = normal(self.seed, "validation", 0, ids, shape).to(self.device)
         x0_hat = denoiser(add_noise(process, x0, t, eps), t, self.condition(ids.to(self.device)))
         return float((x0_hat - x0).square().mean())
