@@ -2,7 +2,8 @@
 #   make quickstart [MINUTES=30]   train the demonstration model and write its report
 #   make test | check              tests | format, lint, types, import layers
 #   make bench [RUN=runs/...]      measurements
-#   make faults                    kill -9 a training a dozen times; it must end bit-identical
+#   make faults                    kill -9 a training a dozen times and an encoding fifty: both must end bit-identical;
+#                                  10,000 spoilt pictures
 #   make mutants                   plant 300 small faults in the mathematics; the tests must see 95 %
 #   make docs                      the pictures of docs/math.md and the table of solver orders
 SHELL := /bin/bash
@@ -32,10 +33,13 @@ check: $(VENV)/.ready-dev
 bench: $(VENV)/.ready-bench
 	$(BIN)/python benchmarks/network_speed.py
 	$(BIN)/python benchmarks/first_stages.py openmoji --minutes 1 --out runs/first-stages
+	$(BIN)/python benchmarks/latent_cache.py
 	$(BIN)/python benchmarks/own_concept.py $(RUN)
 
 faults: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/cache_faults.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutated_pictures.py
 
 mutants: $(VENV)/.ready-mutants
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py

@@ -43,9 +43,9 @@ def main(arguments=None):
     torch.manual_seed(0)
 
     # 1. Pictures, and the words that say what each shows: its caption or its class, or nothing.
-    with TemporaryDirectory() as folder:
-        pictures = prepare(open_source(options.data, size=64), 64, Path(folder), Silent())
-        pixels, count = pictures.pixels.clone(), len(pictures)
+    folder = TemporaryDirectory()
+    pictures = prepare(open_source(options.data, size=64), 64, Path(folder.name), Silent())
+    pixels, count = pictures.pixels, len(pictures)
     words = [caption or label or "" for caption, label in zip(pictures.captions, pictures.labels)]
     wishes = Condition(torch.tensor([not word for word in words]), text=load_text_encoder().encode(words))
 
@@ -62,7 +62,7 @@ def main(arguments=None):
     descend(vae, vae_loss, [Muon(kernels, lr=0.02), torch.optim.AdamW(rest, lr=3e-3)], options.vae_steps)
 
     # 3. Every picture becomes a latent, once; the codec keeps the latents' mean and scale (eq. 46).
-    latents = encode_pictures(vae, lambda i: to_float(pixels[i]), count, torch.arange(count), mirrored=False)
+    latents = encode_pictures(vae, pictures, Path(folder.name, "latents"), mirrored=False)
     codec = Codec(vae, latents.statistics, pictures.size)
 
     # 4. A network learns to see through noise of any strength (eqs. 1, 15, 20), at times without the words (eq. 36).
@@ -73,7 +73,7 @@ def main(arguments=None):
 
     def denoiser_loss():
         ids, t = torch.randint(count, (64,)), sample_t(process, torch.rand(64))
-        x0 = latents.draw(ids, torch.zeros(64), torch.randn(64, *codec.latent_shape))
+        x0 = latents.draw(ids, None, torch.randn(64, *codec.latent_shape))
         eps, cond = torch.randn_like(x0), wishes[ids].dropped(torch.rand(64) < 0.12)
         return mse_loss(denoiser.predict(add_noise(process, x0, t, eps), t, cond), target("v", process, x0, eps, t))
 

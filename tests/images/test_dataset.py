@@ -114,6 +114,13 @@ def test_too_many_refused_stop_it_and_leave_the_list(tmp_path: Path) -> None:
     assert (len(found), len(heard.warnings)) == (16, 1)
 
 
+def test_one_bad_file_stops_no_small_set_unless_none_may_be(tmp_path: Path) -> None:
+    photos = fill(tmp_path / "photos", pictures(2) | {"bad.png": "x"})
+    assert len(prepared(photos, tmp_path / "data")[0]) == 2
+    with pytest.raises(UserError, match=r"more than the share 0 that"):
+        prepared(photos, tmp_path / "data", config=PictureConfig(max_refused=0))
+
+
 def test_a_share_of_exactly_the_limit_goes_on(tmp_path: Path) -> None:
     broken: dict[str, bytes | str] = {f"bad{number}.png": "x" for number in range(4)}
     found, _ = prepared(fill(tmp_path / "photos", pictures(16) | broken), tmp_path / "data")

@@ -214,7 +214,7 @@ def _judge(found: Prepared, source: Source, folder: Path, reporter: Reporter, mo
         return
     what = f"{refused:,} of {total:,} files could not be read"
     listed = f"({reasons}; all are listed in {folder / QUARANTINE})"
-    if refused > most * total:
+    if refused > most * total and (refused > 1 or most == 0):  # one bad file is no reason to stop a small set
         share = math.ceil(100 * refused / total) / 100
         more = f"mend or remove them, or go on without them: --set data.max_refused={share:g}"
         raise UserError(f"{source.name}: {what}, more than the share {most:g} that is let pass {listed}", more)

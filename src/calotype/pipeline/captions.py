@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calotype.core import distributed
 from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import read_json, write_json
 from calotype.core.progress import Reporter
@@ -38,8 +37,8 @@ def encode_captions(
     """Embeddings of the distinct captions and what is known of their encoder; encoded once, so that resume is exact.
 
     `beside` are folders of captions whose shards of the same encoder are taken over; those of the runs next to this
-    one, unless given. A run whose denoiser has learned from another encoder is refused. Under torchrun the first
-    process encodes; token states are kept for a network that looks at them alone.
+    one, unless given. A run whose denoiser has learned from another encoder is refused. Token states are kept for a
+    network that looks at them alone.
     """
     from calotype.text import encoder_fingerprint
 
@@ -47,21 +46,19 @@ def encode_captions(
     wanted = {"format": FORMAT, "sha256": encoder_fingerprint(recipe.text_encoder), "tokens": tokens}
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     store = ShardStore(run.captions / key)
-    if distributed.rank() == 0:
-        for name in store.verify():
-            reporter.warn(f"{store.folder / name} was damaged: its captions are encoded again")
-        if len(store.missing(keys)) or not (store.folder / "key.json").exists():
-            if not store.paths and any(run.captions.glob("*")) and any(run.denoiser.glob("step-*")):
-                raise UserError(
-                    f"{run.folder} was trained with captions of another text encoder",
-                    "put it back, or choose another --out",
-                )
-            others = sorted(run.folder.parent.glob("*/captions")) if beside is None else beside
-            _fill(store, recipe, captions, keys, wanted, reporter, [other / key for other in others])
-        for other in run.captions.iterdir():
-            if other != store.folder:
-                shutil.rmtree(other) if other.is_dir() else other.unlink()
-    distributed.barrier()
+    for name in store.verify():
+        reporter.warn(f"{store.folder / name} was damaged: its captions are encoded again")
+    if len(store.missing(keys)) or not (store.folder / "key.json").exists():
+        if not store.paths and any(run.captions.glob("*")) and any(run.denoiser.glob("step-*")):
+            raise UserError(
+                f"{run.folder} was trained with captions of another text encoder",
+                "put it back, or choose another --out",
+            )
+        others = sorted(run.folder.parent.glob("*/captions")) if beside is None else beside
+        _fill(store, recipe, captions, keys, wanted, reporter, [other / key for other in others])
+    for other in run.captions.iterdir():
+        if other != store.folder:
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
     text, known = _gathered(store.locate(keys)), read_json(store.folder / "key.json")
     if text.tokens.nbytes > MUCH:
         reporter.say(f"the captions' token states take {text.tokens.nbytes / 2**30:.1f} GiB of memory")
