@@ -1,7 +1,6 @@
 """A first look: latent diffusion on real pictures, from nothing, read from top to bottom. Equations: docs/math.md.
 
-Run `python examples/first_look.py` (OpenMoji, six minutes on one core), or give it your own folder and more time:
-`python examples/first_look.py photos/ --vae-steps 3000 --steps 6000 --out photos.png`.
+`python examples/first_look.py` (OpenMoji, six minutes on one core), or `... photos/ --vae-steps 3000 --steps 6000`.
 """
 
 import argparse
@@ -93,6 +92,7 @@ def main(arguments=None):
     rows = [given] + [decode_latents(codec, row) for row in (kept, drowned, coming, frames[-1].x_t)]
     titles = [name if i == 0 else "" for name in ("given", "kept", "drowned", "coming about") for i in range(8)]
     save_png(plot_images(torch.cat(rows), columns=8, captions=titles + [words[i] for i in asked]), options.out)
+    folder.cleanup()
 
 
 if __name__ == "__main__":
