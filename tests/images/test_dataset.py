@@ -325,3 +325,9 @@ def test_a_source_says_its_split() -> None:
     low, high = "0" * 64, "f" * 64
     assert held_out_split([low, high, high], ["train", "held-out", None]) == ["train", "held-out", "train"]
     assert held_out_split([high] * 9, ["train"] * 9) == ["train"] * 9
+
+
+def test_several_crops_of_the_middle_are_refused() -> None:
+    assert PictureConfig(crop="random", crops=3).transform(16).crops == 3
+    with pytest.raises(UserError, match=r"data.crop=random"):
+        PictureConfig(crops=3)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from calotype.core.config import Config
+from calotype.core.errors import UserError
 from calotype.images.decode import Transform
 
 Level = Annotated[int, Field(ge=0, le=255)]
@@ -27,6 +28,13 @@ class PictureConfig(Config):
     duplicates: Literal["keep", "drop-exact", "drop-near"] = "keep"
     max_refused: float = Field(0.2, ge=0, le=1)
     seconds: float = Field(30.0, gt=0)
+
+    @model_validator(mode="after")
+    def _crops_differ(self) -> Self:
+        """Several middles of a picture would be the same square (UserError)."""
+        if self.crops > 1 and self.crop == "centre":
+            raise UserError(f"data.crops={self.crops} of the middle are one square", "add --set data.crop=random")
+        return self
 
     def transform(self, size: int) -> Transform:
         """What is done to every file, for pictures of `size` pixels."""
