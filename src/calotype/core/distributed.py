@@ -27,7 +27,7 @@ def world_size() -> int:
 
 def leads() -> bool:
     """Whether this process is the one that speaks and writes reports, also before and after it works in a group."""
-    return int(os.environ.get("WORLD_SIZE", "1")) < 2 or os.environ.get("RANK", "0") == "0"
+    return not _is_one_of_several() or os.environ["RANK"] == "0"
 
 
 def barrier() -> None:
@@ -43,7 +43,7 @@ def barrier() -> None:
 @contextmanager
 def joined(device: torch.device) -> Iterator[torch.device]:
     """Work together with the other processes of torchrun, if it started this one; gives this process's own device."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or _initialised():
+    if not _is_one_of_several() or _initialised():
         yield device
         return
     if device.type == "cuda":
@@ -54,6 +54,11 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         yield device
     finally:
         distributed.destroy_process_group()
+
+
+def _is_one_of_several() -> bool:
+    """Whether a launcher started this process among others; a cluster may set WORLD_SIZE alone for its own purposes."""
+    return {"RANK", "MASTER_ADDR"} <= os.environ.keys() and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _initialised() -> bool:
