@@ -180,6 +180,8 @@ def test_copies_are_counted_listed_and_left_out_if_asked(
         config,
     )
     assert (found.equal_copies, found.near_copies, found.dropped) == (2, 1, len(dropped))
+    told = f"2 copies by their bytes, 1 by their looks{f', {len(dropped)} left out' if dropped else ''}"
+    assert found.copies == told
     assert found.names == [f"{name}.png" for name in left]
     for row, name in enumerate(left):
         content = files[name]

@@ -90,6 +90,14 @@ class PictureSet:
         return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
 
     @property
+    def copies(self) -> str:
+        """What was found of copies, in words; empty where there are none."""
+        if not self.equal_copies + self.near_copies:
+            return ""
+        found = f"{self.equal_copies:,} copies by their bytes, {self.near_copies:,} by their looks"
+        return found + (f", {self.dropped:,} left out" if self.dropped else "")
+
+    @property
     def size(self) -> int:
         """Side of a picture in pixels."""
         return int(self.pixels.shape[-1])

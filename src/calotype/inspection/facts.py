@@ -80,6 +80,7 @@ def data_rows(pictures: PictureSet) -> Rows:
         ("Size", f"{pictures.pixels.shape[-1]} × {pictures.pixels.shape[-2]} pixels"),
         ("The model is told", told + (f" ({len(pictures.classes)} classes)" if pictures.has_labels else "")),
         ("Refused files", f"{pictures.refused:,}"),
+        ("Copies", pictures.copies),
         ("Attribution", pictures.attribution),
         ("Licence", pictures.licence),
     ]

@@ -26,7 +26,8 @@ def take_in(run: Run, recipe: Recipe, data: Data, reporter: Reporter) -> Picture
             f"calotype train {source_name(data)} --from {run.folder} --out {run.folder}-2"
         )
     held_out = len(pictures.held_out_ids)
-    reporter.say(f"{len(pictures):,} pictures of {pictures.size} px, {held_out:,} of them held out")
+    copies = f"; {pictures.copies}" if pictures.copies else ""
+    reporter.say(f"{len(pictures):,} pictures of {pictures.size} px, {held_out:,} of them held out{copies}")
     return pictures
 
 
