@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,12 @@ def test_rows_are_taken_over_from_others_that_are_whole(tmp_path: Path) -> None:
     assert not list(ours.folder.glob(".*"))
 
 
-def test_where_no_link_can_be_made_a_shard_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [errno.EXDEV, errno.EPERM, errno.ENOSYS])
+def test_where_no_link_can_be_made_a_shard_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(18, "another file system")
+        raise OSError(error, "another file system, or one without links")
 
     ours, theirs = ShardStore(tmp_path / "ours"), ShardStore(tmp_path / "theirs")
     path, damaged = add(theirs, 2, 3), add(theirs, 4)
@@ -96,6 +100,21 @@ def test_where_no_link_can_be_made_a_shard_is_copied(tmp_path: Path, monkeypatch
     monkeypatch.setattr("os.link", refuse)
     assert ours.adopt([theirs.folder], keys_of(3, 4)) == 1
     assert (ours.folder / path.name).read_bytes() == path.read_bytes()
+
+
+def test_what_others_keep_to_themselves_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs, others = (ShardStore(tmp_path / name) for name in ("ours", "theirs", "others"))
+    add(theirs, 1)
+    add(others, 1, 2)
+    paths = ShardStore.paths.fget
+
+    def closed(store: ShardStore) -> list[Path]:
+        if store == theirs:
+            raise PermissionError(13, "closed", str(store.folder))
+        return list(paths(store))  # type: ignore[misc]
+
+    monkeypatch.setattr(ShardStore, "paths", property(closed))
+    assert ours.adopt([theirs.folder, others.folder], keys_of(1, 2)) == 2
 
 
 def test_leftovers_of_a_kill_are_no_shards_and_go(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Archives read like the folder they hold; hostile ones are refused in one line and write nothing."""
 
+import gzip
 import io
 import os
 import tarfile
@@ -141,6 +142,23 @@ def test_broken_archives(tmp_path: Path) -> None:
         other.write_bytes(content)
         with pytest.raises(UserError, match="letter"):
             open_source(other, size=16)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_damaged_header_does_not_hide_what_comes_after(tmp_path: Path, mode: str) -> None:
+    """tarfile takes it for the end of the archive."""
+    files: dict[str, bytes | str] = {f"{number}.png": noise_png(number) for number in range(4)}
+    content = make_tar(tmp_path / "whole.tar", files).read_bytes()
+    third = content.index(b"2.png")
+    packed = gzip.compress if mode == "w:gz" else bytes
+    path = tmp_path / "a.tar"
+    for damaged in (content[:third] + b"\xff" + content[third + 1 :], content[: third + 100]):
+        path.write_bytes(packed(damaged))
+        with pytest.raises(UserError, match=r"damaged after member '1\.png': check that it was copied whole"):
+            open_source(path, size=16)
+    for whole in (content, content[: content.rindex(b"IEND") + 512]):  # the zeros at the end are often left out
+        path.write_bytes(packed(whole[: len(whole) // 512 * 512]))
+        assert len(open_source(path, size=16).pictures) == 4
 
 
 def test_corrupt_member_is_refused_alone(tmp_path: Path) -> None:

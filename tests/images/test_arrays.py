@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from calotype.core.errors import UserError
@@ -110,11 +111,18 @@ def test_npz_with_labels_and_captions(tmp_path: Path) -> None:
         (np.full((1, 8, 8), -300.0), "values from -300 to -300: scale them"),
         (np.full((1, 8, 8), np.nan), "scale them"),
         ([1, 2], "is not that of pictures"),
+        ([np.zeros((4, 4)), np.zeros((5, 5))], "a list that is no array of pictures .*: give"),
+        (torch.zeros(2, 8, 8, requires_grad=True), "a Tensor that is no array of pictures"),
     ],
 )
 def test_arrays_that_are_no_pictures(given: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
         open_source(given, size=16)
+
+
+def test_what_is_unknown_is_not_called_none() -> None:
+    pictures = array_source(PICTURES, captions=["x", None, ""], labels=["p", None, "q"]).pictures
+    assert [(p.caption, p.label) for p in pictures] == [("x", "p"), (None, None), (None, "q")]
 
 
 def test_what_data_are_called(tmp_path: Path) -> None:

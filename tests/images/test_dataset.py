@@ -148,13 +148,22 @@ def test_every_crop_is_a_row_with_a_key_of_its_own(tmp_path: Path) -> None:
 def test_facts_tell_what_the_files_were(tmp_path: Path) -> None:
     small = encoded(quadrants(6, 9).convert("L"))
     photos = fill(tmp_path / "photos", {"a.jpg": encoded(quadrants(40, 30), "JPEG"), "b.png": small})
+    pair = [quadrants(40, 30), quadrants(40, 30).rotate(180)]
+    fill(
+        photos,
+        {
+            f"pair.{kind.lower()}": encoded(pair[0], kind, save_all=True, append_images=pair[1:])
+            for kind in ("GIF", "TIFF", "MPO")
+        },
+    )
     prepared(photos, tmp_path / "data")
     originals = json.loads((tmp_path / "data" / "data.json").read_text())["originals"]
-    assert originals["formats"] == {"JPEG": 1, "PNG": 1}
-    assert originals["modes"] == {"RGB": 1, "L": 1}
-    assert (originals["smaller"], originals["elongated"], originals["animated"]) == (1, 0, 0)
-    assert originals["width"] == {"min": 6, "low": 9, "median": 23, "max": 40}
-    assert originals["shorter_side"] == {"min": 6, "low": 8, "median": 18, "max": 30}
+    assert originals["formats"] == {"JPEG": 1, "PNG": 1, "GIF": 1, "MPO": 1, "TIFF": 1}
+    assert originals["modes"] == {"RGB": 3, "L": 1, "P": 1}
+    # a telephone's JPEG with a second picture in it, and a TIFF of two pages, do not move
+    assert (originals["smaller"], originals["elongated"], originals["animated"]) == (1, 0, 1)
+    assert originals["width"] == {"min": 6, "low": 19, "median": 40, "max": 40}
+    assert originals["shorter_side"] == {"min": 6, "low": 15, "median": 30, "max": 30}
 
 
 @pytest.mark.parametrize(

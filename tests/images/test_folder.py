@@ -92,6 +92,37 @@ def test_metadata_rows_without_a_picture_are_told(tmp_path: Path) -> None:
     assert source.notes == ("1 of 2 metadata rows name a picture that is not there",)
 
 
+def test_metadata_knows_names_however_their_accents_are_written(tmp_path: Path) -> None:
+    """Composed and decomposed, either way round: file systems and editors differ."""
+    composed, decomposed = "caf\u00e9.png", "cafe\u0301.png"
+    for i, (file, named) in enumerate(((composed, decomposed), (decomposed, composed))):
+        text = rows({"file_name": named, "text": "tables"}, {"file_name": "b.png", "text": "b"})
+        source = open_source(
+            fill(tmp_path / str(i), {"metadata.jsonl": text, file: PICTURE, "b.png": PICTURE}), size=16
+        )
+        assert {picture.name: picture.caption for picture in source.pictures} == {file: "tables", "b.png": "b"}
+        assert source.notes == ()
+
+
+def test_a_number_that_is_none_is_no_caption(tmp_path: Path) -> None:
+    """A table with empty cells, written as JSON by Python."""
+    text = rows({"file_name": "1.png", "text": float("nan"), "label": 2.5}, {"file_name": "2.png", "text": "x"})
+    found = open_folder(tmp_path, {"metadata.jsonl": text, "1.png": PICTURE, "2.png": PICTURE})
+    assert found == {"1.png": (None, "2.5", None), "2.png": ("x", None, None)}
+
+
+def test_what_is_said_twice_of_a_picture_is_told(tmp_path: Path) -> None:
+    """One file may have the captions and another the classes; of two captions the last one counts."""
+    apart = {"metadata.csv": "file_name,text\n1.png,one\n", "metadata.jsonl": rows({"file_name": "1.png", "label": 7})}
+    source = open_source(fill(tmp_path / "apart", {**apart, "1.png": PICTURE}), size=16)
+    assert [(p.caption, p.label) for p in source.pictures] == [("one", "7")]
+    assert source.notes == ()
+    several = "file_name,text\n1.png,one\n1.png,two\n1.png,two\n"
+    source = open_source(fill(tmp_path / "several", {"metadata.csv": several, "1.png": PICTURE}), size=16)
+    assert [p.caption for p in source.pictures] == ["two"]
+    assert source.notes == ("1 metadata rows say something else of a picture than an earlier one, and count",)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
@@ -117,6 +148,28 @@ def test_sidecars(tmp_path: Path) -> None:
         {"1.png": PICTURE, "1.txt": "\ufeffa  red\napple\n", "2.png": PICTURE, "2.txt": " \n", "3.png": PICTURE},
     )
     assert [caption for caption, _, _ in found.values()] == ["a red apple", None, None]
+
+
+def test_what_is_beside_one_picture_says_nothing_of_another(tmp_path: Path) -> None:
+    files = {"2.jpg": PICTURE, "2.txt": "two", "2.5.jpg": PICTURE, "3.5.jpg": PICTURE, "3.txt": "three"}
+    files |= {"4.JPG": PICTURE, "4.txt": "four", "4.5.JPG": PICTURE}
+    found = open_folder(tmp_path, files)
+    assert {name: caption for name, (caption, _, _) in found.items()} == {
+        "2.5.jpg": None,
+        "2.jpg": "two",
+        "3.5.jpg": "three",
+        "4.5.JPG": None,
+        "4.JPG": "four",
+    }
+
+
+def test_sidecars_in_other_encodings_are_passed_over_and_told(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {f"{name}.png": PICTURE for name in "abcd"}
+    files |= {"a.txt": "a café".encode("utf-16"), "b.txt": "a café".encode("latin-1"), "c.txt": "é" * 2**15 + "é"}
+    source = open_source(fill(tmp_path, files | {"d.txt": "x" + "é" * 2**15}), size=16)
+    captions = [picture.caption for picture in source.pictures]
+    assert captions == [None, None, "é" * 2**15, "x" + "é" * (2**15 - 1)]  # cut at 64 KiB, even amid a letter
+    assert source.notes == ("2 files beside pictures are no UTF-8 text or JSON object, passed over: a.txt",)
 
 
 def test_missing_and_empty(tmp_path: Path) -> None:
@@ -156,6 +209,12 @@ def test_files_that_are_no_set(tmp_path: Path, name: str, content: str | bytes, 
     fill(tmp_path, {name: content})
     with pytest.raises(UserError, match=says):
         open_source(tmp_path / name, size=16)
+
+
+def test_a_pattern_of_pictures_is_told_the_folder(tmp_path: Path) -> None:
+    fill(tmp_path, {"1.png": PICTURE, "2.png": PICTURE})
+    with pytest.raises(UserError, match=f"files of a set: give the folder they lie in, {tmp_path}"):
+        open_source(str(tmp_path / "*.png"), size=16)
 
 
 def test_a_source_of_ones_own_is_taken_as_it_is() -> None:

@@ -71,8 +71,9 @@ def test_saved_splits_and_chosen_rows(tmp_path: Path) -> None:
         ("validation/0", "number 0", "held-out"),
     ]
     assert [p.read() for p in found] == [noise_png(3), noise_png(1), noise_png(0)]
-    datasets.DatasetDict({"a": whole, "test": whole}).save_to_disk(tmp_path / "other")
-    assert {p.split for p in open_source(tmp_path / "other", size=16).pictures} == {None}
+    for name, kinds in (("other", ["a", "test"]), ("alone", ["train"])):  # neither says what to hold out
+        datasets.DatasetDict(dict.fromkeys(kinds, whole)).save_to_disk(tmp_path / name)
+        assert {p.split for p in open_source(tmp_path / name, size=16).pictures} == {None}
 
 
 def test_damaged_saved_folders(tmp_path: Path) -> None:

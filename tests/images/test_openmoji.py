@@ -76,5 +76,5 @@ def test_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if name == "resvg_py" else importlib.util.find_spec(name, package)
 
     monkeypatch.setattr(openmoji_module, "find_spec", find)
-    with pytest.raises(UserError, match=r"pip install calotype\[demo\]"):
+    with pytest.raises(UserError, match=r"pip install 'calotype\[demo\]'"):
         open_source("openmoji", size=32)

@@ -82,6 +82,10 @@ def test_which_column(tmp_path: Path) -> None:
     for columns in ({"a": [b"1"], "b": [b"2"]}, {"image": ["https://example.org/1.png"]}):
         with pytest.raises(UserError, match=r"no column of pictures among (a \(binary\), b|image \(string\))"):
             open_source(write(tmp_path / "c.parquet", columns), size=16)
+    twice = pa.Table.from_arrays([pa.array([b"1"]), pa.array(["a"]), pa.array(["b"])], names=["image", "text", "text"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(UserError, match="two columns have the same name"):
+        open_source(tmp_path / "twice.parquet", size=16)
     with pytest.raises(UserError, match="no rows"):
         open_source(write(tmp_path / "d.parquet", {"image": pa.array([], pa.binary())}), size=16)
 

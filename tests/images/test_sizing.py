@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from calotype.images.sizing import natural_size
+from calotype.images.source import Source
 
 
 @pytest.mark.parametrize(("sides", "size"), [([300, 128, 500], 128), ([90, 100, 400], 64), ([127], 64)])
@@ -14,6 +15,10 @@ def test_the_median_of_the_shorter_sides_decides(tmp_path: Path, sides: list[int
     for i, side in enumerate(sides):
         Image.new("RGB", (side, side + 50)).save(tmp_path / f"{i}.png")
     assert natural_size(tmp_path) == size
+
+
+def test_no_pictures_say_nothing() -> None:
+    assert natural_size(Source("none", [])) == 64
 
 
 def test_emoji_are_drawn_small() -> None:

@@ -1,5 +1,6 @@
 """Figures of a set whose contents are known."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_figures(tmp_path: Path) -> None:
 
 def test_colour_is_that_of_all_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More pictures than are looked at at a time, against the whole at once."""
-    monkeypatch.setattr("calotype.images.survey._CHUNK", 7)
+    monkeypatch.setattr("calotype.images.survey._CHUNK", 7 * 3 * 16 * 16)
     contents = [noise_png(seed) if seed % 3 else shade((seed, 7, 90)) for seed in range(30)]
     pictures = prepare(
         Source("x", [Picture(str(row), lambda row=row: contents[row]) for row in range(30)]),  # type: ignore[misc]
@@ -100,3 +101,15 @@ def test_without_captions_or_classes(tmp_path: Path) -> None:
     found = survey(prepare(bare, 16, tmp_path, Heard()), tmp_path)
     assert found["captions"] == {"count": 0, "missing": 3}
     assert found["classes"] == {"count": 0, "unlabelled": 3, "pictures": {}}
+
+
+def test_large_pictures_are_looked_at_a_few_at_a_time(tmp_path: Path) -> None:
+    """Forty of 512 px are 126 MB as floats."""
+    bare = Source("x", [Picture(str(seed), lambda seed=seed: shade((seed, 9, 9))) for seed in range(40)])  # type: ignore[misc]
+    pictures = prepare(bare, 512, tmp_path, Heard())
+    tracemalloc.start()
+    found = survey(pictures, tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found["colour"]["flat"] == 40
+    assert peak < 80 * 2**20

@@ -55,7 +55,7 @@ def test_samples_of_one_shard_and_the_same_in_a_folder(tmp_path: Path) -> None:
     for data in (make_tar(tmp_path / "a.tar", SIDECARS), fill(tmp_path / "folder", SIDECARS)):
         source = open_source(data, size=16)
         assert said(source) == FOUND
-        assert source.notes == ("1 files beside pictures are not JSON objects, passed over: 3.json",)
+        assert source.notes == ("1 files beside pictures are no UTF-8 text or JSON object, passed over: 3.json",)
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
@@ -85,6 +85,8 @@ def test_split_by_the_names_of_shards(tmp_path: Path) -> None:
     for name in ("train-000", "train-001", "val-000"):
         make_tar(tmp_path / f"{name}.tar", {"0.png": PICTURE})
     assert [p.split for p in open_source(tmp_path, size=16).pictures] == ["train", "train", "held-out"]
+    trained = open_source(str(tmp_path / "train-*.tar"), size=16)
+    assert {p.split for p in trained.pictures} == {None}  # or nothing at all would be held out
     make_tar(tmp_path / "extra.tar", {"0.png": PICTURE})
     assert {p.split for p in open_source(tmp_path, size=16).pictures} == {None}
 

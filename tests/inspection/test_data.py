@@ -58,6 +58,7 @@ def test_nothing_to_mend() -> None:
         ({"originals": {"smaller": 900, "shorter_side": {"low": 40}}}, "900 files are smaller than 64", "--size 32"),
         ({"originals": {"smaller": 900, "shorter_side": {"low": 20}}}, "900 files are smaller than 64", "larger orig"),
         ({"originals": {"shorter_side": {"low": 300}}}, "more detail than 64 px", "--size 128, which takes about 4"),
+        ({"size": 96, "originals": {"shorter_side": {"low": 130}}}, "more detail than 96 px", "takes about 1.8 times"),
         ({"originals": {"elongated": 2000}}, "2,000 files are at least twice", "--set data.crop=random"),
         ({"captions": {"missing": 9}}, "9 pictures have no caption", "caption them"),
         ({"captions": {"distinct": 1}}, "all captions are the same ('a cat')", "different"),
@@ -72,6 +73,12 @@ def test_each_fault_is_named_with_what_to_do(changes: dict[str, Any], what: str,
     [advice] = to_mend(healthy(**changes), PictureConfig())
     assert what in advice.what
     assert action in advice.action
+
+
+def test_one_bad_file_is_said_to_stop_training_only_where_it_does() -> None:
+    few = {"all": 4, "readable": 3, "refused": 1}
+    assert to_mend(healthy(files=few), PictureConfig())[0].action.endswith("nothing stops")
+    assert "training stops" in to_mend(healthy(files=few), PictureConfig(max_refused=0))[0].what
 
 
 def test_what_was_done_about_it_is_not_advised_again() -> None:

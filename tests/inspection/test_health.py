@@ -23,9 +23,16 @@ FINDING = {
 }
 
 
-def leave(run: Path, *, verdict: str = "pass", findings: list[object] | None = None, held_out: bool = True) -> None:
+def leave(
+    run: Path,
+    *,
+    verdict: str = "pass",
+    findings: list[object] | None = None,
+    held_out: bool = True,
+    psnr: float | None = 23.02,
+) -> None:
     """What the gate writes."""
-    kept = KEPT | {"contrast": 0.956, "colour": None}
+    kept = KEPT | {"contrast": 0.956, "colour": None, "psnr": psnr}
     features = {"network": "lite", "pictures": 81, "reconstructed": 0.0123, "real": 0.0004}
     measures = {"channels": [CHANNEL] * 3, "held_out": kept if held_out else None, "trained": kept | {"count": 48}}
     record = {"verdict": verdict, "findings": findings or [], "measures": measures | {"features": features}}
@@ -56,6 +63,11 @@ def test_findings_are_sentences_with_a_remedy(tmp_path: Path) -> None:
     assert "unfit to train on" in html
     assert "<li>The stored scale is &lt;2&gt; times what it should be. Remedy: remove &#x27;latents&#x27;.</li>" in html
     assert "48 of training" in html
+
+
+def test_reconstructions_that_are_no_numbers_are_reported_all_the_same(tmp_path: Path) -> None:
+    leave(tmp_path, verdict="refuse", findings=[FINDING], psnr=None)
+    assert "not a number" in health_section(tmp_path)
 
 
 def test_the_report_holds_the_section(tmp_path: Path) -> None:

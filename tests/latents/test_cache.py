@@ -57,6 +57,16 @@ def test_statistics_in_pieces_are_those_of_the_whole(monkeypatch: pytest.MonkeyP
     assert measured.bound == pytest.approx(float(torch.quantile(away, 0.995)), rel=1e-9)
 
 
+def test_the_bound_is_of_every_channel_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one value in every 60, as many as a latent has, would be enough."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(cache, "QUANTILE_VALUES", 5 * 200)
+    mean = torch.randn(1, 1000, 3, 4, 5)
+    mean[:, :, 0, 0, 0] = 0  # a corner that never changes
+    measured = measure(LatentSet.from_tensors(mean, torch.zeros_like(mean), NONE).rows, torch.arange(1000))
+    assert 2.3 < measured.bound < 3.3
+
+
 @pytest.mark.parametrize("open_files", [3, 100])
 @pytest.mark.parametrize("variants", [1, 2])
 def test_latents_on_disk_are_those_in_memory(
@@ -80,6 +90,7 @@ def test_latents_on_disk_are_those_in_memory(
     mean, std = held.posterior(torch.tensor([7]), torch.tensor([True]))
     assert torch.equal(torch.stack([mean[0], std[0]]), values[7, -1].float()), "mirrored ones are the last variant"
     assert torch.equal(on_disk.hold(), values)
+    assert on_disk.hold(torch.device("meta")).is_meta, "it is put together where it is to lie"
 
 
 def test_many_latents_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from calotype.core.types import TextEmbedding
 from calotype.pipeline import Run, captions
 from calotype.pipeline.captions import encode_captions
 from calotype.recipes import Recipe
+from calotype.text.batching import CutWarning
 from tests.pipeline.stock_models import Letters
 
 WORDS = ["a", "a blue cat", "a dog", "an owl on a very long branch", "red", "two cats", "we"]
@@ -81,3 +83,35 @@ def test_a_damaged_shard_is_encoded_again_and_other_runs_are_asked_first(tmp_pat
     assert_encoded(encode_captions(first, recipe(), WORDS, Silent(), beside=())[0], WORDS)
     assert {path.name for path in first.captions.rglob("*.safetensors")} == names
     assert damaged.read_bytes() == content
+
+
+def test_a_trained_run_whose_only_shard_is_damaged_or_of_an_older_format_goes_on(
+    tmp_path: Path, encoder: Counting
+) -> None:
+    run = Run(tmp_path / "run")
+    encode_captions(run, recipe(), WORDS[:2], Silent())
+    (run.denoiser / "step-00000001").mkdir(parents=True)
+    (shard,) = run.captions.rglob("*.safetensors")
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1])
+    assert_encoded(encode_captions(run, recipe(), WORDS[:2], Silent())[0], WORDS[:2])
+    assert shard.read_bytes() == content
+    shard.parent.rename(tmp_path / "elsewhere")
+    (run.captions / "text.safetensors").write_bytes(b"of another time")
+    assert_encoded(encode_captions(run, recipe(), WORDS[:2], Silent())[0], WORDS[:2])
+    assert [path.name for path in run.captions.iterdir()] == [shard.parent.name]
+
+
+def test_captions_that_are_too_long_are_told_of(
+    tmp_path: Path, encoder: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Counting.encode
+
+    def cutting(self: Counting, captions: list[str]) -> TextEmbedding:
+        if cut := sum(len(caption) > 8 for caption in captions):
+            warnings.warn(CutWarning(cut, len(captions), 8), stacklevel=2)
+        return encode(self, captions)
+
+    monkeypatch.setattr(Counting, "encode", cutting)
+    with pytest.warns(CutWarning, match="^2 of 7 captions"):
+        encode_captions(Run(tmp_path / "run"), recipe(), WORDS, Silent())

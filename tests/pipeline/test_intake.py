@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from calotype.core.errors import UserError
 from calotype.images import Source, open_source
 from calotype.pipeline import Run, train
 from calotype.pipeline.intake import mirrored, take_in
+from calotype.recipes import get_recipe
 from tests.images.making import Heard, noise_png
 from tests.pipeline.conftest import QUICK, paint
 
@@ -43,14 +45,35 @@ def test_a_run_keeps_its_pictures_and_says_what_was_added_and_removed(grown: tup
     pictures = take_in(run, run.recipe, data, heard)
     assert len(pictures) == 16
     assert heard.words[0].startswith("2 files added to the data and 1 file removed from the data since this run began")
-    assert f"--from {run.folder}" in heard.words[0]
+    assert f"--size 32 --from {run.folder}" in heard.words[0]
 
 
-def test_a_run_whose_data_is_unchanged_or_gone_says_nothing_of_it(class_run: Run, tmp_path: Path) -> None:
-    for data in (class_run.folder.parent / "shapes", tmp_path / "gone", "some/dataset"):
+def closed_or_opened(data: Path, *, size: int) -> Source:
+    if data.name == "closed":
+        raise PermissionError(13, "Permission denied", str(data))
+    return open_source(data, size=size)
+
+
+def test_a_run_whose_data_is_unchanged_or_gone_says_nothing_of_it(
+    class_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calotype.pipeline.intake.open_source", closed_or_opened)
+    for data in (class_run.folder.parent / "shapes", tmp_path / "gone", "some/dataset", tmp_path / "closed"):
         heard = Listening()
         take_in(class_run, class_run.recipe, data, heard)
         assert heard.words == ["16 pictures of 32 px, 1 of them held out"]
+
+
+def test_a_name_that_utf_8_cannot_hold_is_known_again(tmp_path: Path) -> None:
+    shapes = paint(tmp_path / "shapes", each=6)
+    source = open_source(shapes, size=32)
+    odd = replace(source, pictures=[replace(picture, name=f"\udcff{picture.name}") for picture in source.pictures])
+    run = Run(tmp_path / "run")
+    recipe = get_recipe("calotype", 32)
+    take_in(run, recipe, odd, Heard())
+    heard = Listening()
+    take_in(run, recipe, odd, heard)
+    assert "since this run began" not in " ".join(heard.words)
 
 
 def test_mirroring_is_decided_by_the_data_where_the_recipe_leaves_it_open(class_run: Run) -> None:

@@ -168,6 +168,10 @@ def test_captions_are_encoded_once_and_anew_for_another_encoder(
         with pytest.raises(UserError, match="was trained with captions of another text encoder"):
             prepare_conditions(run, changed, pictures, Silent())
     shutil.rmtree(run.denoiser)
+    shutil.rmtree(run.model)
+    with pytest.raises(UserError, match="has no model yet"):
+        load(run.folder, "cpu", text_encoder=other.text_encoder)
+    assert shard.stat().st_ino == known, "who only looks changes nothing"
     fewer = prepare_conditions(run, pooled, pictures, Silent())
     assert fewer.unique is not None
     assert fewer.unique.tokens.shape == (2, 0, 16)

@@ -197,6 +197,15 @@ def test_a_first_try_can_be_mended_and_a_strangers_folder_is_left_alone(tmp_path
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
+def test_a_kill_before_the_very_first_file_is_whole_leaves_a_run(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    for name in (".lock", ".config.yaml.77.tmp"):
+        (run.folder / name).write_text("")
+    with run.locked():
+        assert [path.name for path in run.folder.iterdir()] == [".lock"]
+
+
 def test_what_a_kill_left_aside_is_put_right(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.write_config({"recipe": {}})

@@ -49,7 +49,8 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    # They only ever wait for each other, for hours at times: nccl would keep their GPUs busy with that.
+    distributed.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield device
     finally:

@@ -32,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="replace"))  # a path that is not UTF-8 must not stop what has its name in it
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -42,7 +42,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The JSON in `path`; a missing or broken file is a one-line error."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CorruptFileError(f"{path} is missing") from None
     except (ValueError, UnicodeDecodeError):
@@ -65,7 +65,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a `.jsonl` file; a broken line (a kill in mid-write) is passed over."""
     if not path.exists():
         return
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         for line in file:
             try:
                 yield json.loads(line)

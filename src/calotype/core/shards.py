@@ -109,9 +109,10 @@ class ShardStore:
         before = len(missing)
         for folder in others:
             theirs = ShardStore(folder)
-            if not len(missing) or not folder.is_dir() or folder.resolve() == self.folder.resolve():
+            if not len(missing) or folder.resolve() == self.folder.resolve():
                 continue
-            with suppress(FileNotFoundError, CorruptFileError):  # their owner may be at work; there is no need of them
+            # Their owner may be at work, or keep them to himself; there is no need of them.
+            with suppress(FileNotFoundError, PermissionError, CorruptFileError):
                 places = theirs.locate(missing)
                 wanted = [places.paths[i] for i in np.unique(places.shard[places.found])]
                 for path in wanted:
@@ -227,7 +228,7 @@ def _share(theirs: Path, ours: Path) -> None:
     try:
         os.link(theirs, aside)
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP):
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
             raise
         content = theirs.read_bytes()
         if hashlib.sha256(content).hexdigest() == ours.stem:

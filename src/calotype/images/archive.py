@@ -183,7 +183,7 @@ def _located(file: BinaryIO, path: Path, spool: _Spool, read: Callable[[int, int
     """Members of the tar that begins where `file` stands, each to be read by its place and size."""
     readers: dict[str, Reader] = {}
     with tarfile.open(fileobj=file, mode="r:") as archive:
-        for member in _members(archive):
+        for member in _members(archive, path):
             spool.count(1, path)
             name = _safe_name(member.name, path)
             if member.isdir():
@@ -213,8 +213,17 @@ def _piece(file: BinaryIO, offset: int, size: int) -> bytes:
     return content
 
 
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Members in order, forgotten once seen: the list that tarfile keeps would cost a kilobyte for each."""
+def _members(archive: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
+    """Members in order, forgotten once seen: the list that tarfile keeps would cost a kilobyte for each.
+
+    Raises UserError where a damaged header hides those behind it: tarfile takes it for the end.
+    """
+    last = ""
     while (member := archive.next()) is not None:
         archive.members.clear()  # type: ignore[attr-defined]
+        last = member.name
         yield member
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise UserError(f"{path}: damaged after member {last!r}", "check that it was copied whole")

@@ -37,7 +37,7 @@ Array = NDArray[Any]
 def array_source(
     images: ArrayLike,
     *,
-    captions: Sequence[str] | None = None,
+    captions: Sequence[str | None] | None = None,
     labels: ArrayLike | None = None,
     label_names: Sequence[str] = (),
     name: str = "",
@@ -47,7 +47,7 @@ def array_source(
     Black and white are the ends of the smallest of 0 to 1, 0 to 255, 0 to 65535 that holds the values, or -1 to 1 where
     some are negative; a note says so for anything but bytes. Raises UserError for what is no array of pictures.
     """
-    array = np.asarray(images)
+    array = _as_array(images)
     name = name or array_name(array)
     if array.dtype.kind not in "buif":
         raise UserError(f"{name}: values of type {array.dtype}, not numbers", "give uint8, uint16 or floats")
@@ -69,8 +69,16 @@ def array_source(
 
 def array_name(images: ArrayLike) -> str:
     """What an array without a name is called."""
-    array = np.asarray(images)
+    array = _as_array(images)
     return f"array of {' x '.join(map(str, array.shape))}, {array.dtype}"
+
+
+def _as_array(images: ArrayLike) -> Array:
+    try:
+        return np.asarray(images)
+    except (TypeError, ValueError, RuntimeError) as error:  # of several shapes, or on a device
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"a {type(images).__name__} that is no array of pictures ({reason})", _SHAPES) from error
 
 
 def array_file_source(path: Path) -> Source:
@@ -169,13 +177,19 @@ def _read(array: Array, channels_first: bool, low: float, high: float, row: int)
     return content.getvalue()
 
 
-def _said(captions: Sequence[str]) -> Said:
-    return lambda row: " ".join(str(captions[row]).split()) or None
+def _said(captions: Sequence[str | None]) -> Said:
+    def caption(row: int) -> str | None:
+        said = captions[row]
+        return None if said is None else " ".join(str(said).split()) or None
+
+    return caption
 
 
 def _labels(labels: Array, names: Sequence[str]) -> Said:
     def label(row: int) -> str | None:
         value = labels[row]
+        if value is None:
+            return None
         if isinstance(value, np.integer) and 0 <= value < len(names):
             return names[int(value)]
         return (value.decode(errors="replace") if isinstance(value, bytes) else str(value)) or None

@@ -138,7 +138,7 @@ def prepare(
     write_text(folder / QUARANTINE, _lines(found.refused))
     write_text(folder / DUPLICATES, _lines(found.copies))
     try:
-        _judge(found, source, folder, reporter, config.max_refused, least)
+        _judge(found, source, folder, reporter, config, least)
     except UserError:
         (folder / _PICTURES).unlink()
         raise
@@ -210,7 +210,9 @@ def load_prepared(folder: Path) -> PictureSet | None:
         return None  # whatever is wrong with these files, preparing them again mends it
 
 
-def _judge(found: Prepared, source: Source, folder: Path, reporter: Reporter, most: float, least: int) -> None:
+def _judge(
+    found: Prepared, source: Source, folder: Path, reporter: Reporter, config: PictureConfig, least: int
+) -> None:
     """Too few readable pictures, or too many refused, is an error; some refused are reported with their reasons."""
     refused, total = len(found.refused), len(found.refused) + found.readable
     reasons = "; ".join(group.line for group in group_reasons(found.refused)[:3])
@@ -222,10 +224,12 @@ def _judge(found: Prepared, source: Source, folder: Path, reporter: Reporter, mo
         return
     what = f"{refused:,} of {total:,} files could not be read"
     listed = f"({reasons}; all are listed in {folder / QUARANTINE})"
-    if refused > most * total and (refused > 1 or most == 0):  # one bad file is no reason to stop a small set
+    if config.is_stopped_by(refused, total):
         share = math.ceil(100 * refused / total) / 100
         more = f"mend or remove them, or go on without them: --set data.max_refused={share:g}"
-        raise UserError(f"{source.name}: {what}, more than the share {most:g} that is let pass {listed}", more)
+        raise UserError(
+            f"{source.name}: {what}, more than the share {config.max_refused:g} that is let pass {listed}", more
+        )
     reporter.warn(f"{what} {listed}")
 
 

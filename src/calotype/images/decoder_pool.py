@@ -161,7 +161,7 @@ class _Child:
             if content is not None:
                 send(stdin, content)
             return _understood(json.loads(receive(stdout)), receive(stdout))
-        except (OSError, EOFError, ValueError, TypeError):
+        except (OSError, EOFError, ValueError, TypeError, LookupError):
             return None
         finally:
             with self._lock:

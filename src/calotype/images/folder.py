@@ -61,8 +61,8 @@ def _files(path: Path, unread: list[str]) -> Iterator[str]:
     for folder, subfolders, files in os.walk(path, onerror=lambda error: unread.append(f"{error.filename}")):
         subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
         for name in files:
-            file = Path(folder, name)
+            file = os.path.join(folder, name)
             # a pipe or device would block the reader, so only what is (or points to) a regular file counts;
             # a link that points nowhere is kept, to be counted among the refused
-            if not is_hidden(name) and (file.is_file() or not file.exists()):
-                yield file.relative_to(path).as_posix()
+            if not is_hidden(name) and (os.path.isfile(file) or not os.path.exists(file)):
+                yield Path(file).relative_to(path).as_posix()

@@ -9,10 +9,12 @@ in shards) called train, test or validation, they say the split.
 
 from __future__ import annotations
 
+import codecs
 import json
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from unicodedata import normalize
 
 from calotype.core.errors import UserError
 from calotype.images.decode import UnreadablePictureError
@@ -65,31 +67,45 @@ def describe(shards: Mapping[str, Shard], where: str) -> Source:
         caption = rows[file].text if file in rows else None
         pictures.append(Picture(_printable(posixpath.join(shard, name)), shards[shard][name], caption, label, split))
     if broken:
-        notes = (*notes, f"{len(broken)} files beside pictures are not JSON objects, passed over: {broken[0]}")
+        what = "no UTF-8 text or JSON object, passed over"
+        notes = (*notes, f"{len(set(broken))} files beside pictures are {what}: {broken[0]}")
     return Source(where, pictures, notes=notes)
 
 
 def _metadata(
     shards: Mapping[str, Shard], files: Sequence[tuple[str, str]], where: str
 ) -> tuple[dict[tuple[str, str], Row], tuple[str, ...]]:
-    """Rows of all metadata files by shard and picture, and a note for rows whose picture is not there."""
+    """Rows of all metadata files by shard and picture, and notes for those that are of no use."""
     rows: dict[tuple[str, str], Row] = {}
+    again = 0
     for shard, readers in shards.items():
         for file in sorted(name for name in readers if posixpath.basename(name) in METADATA_NAMES):
             try:
                 found = read_metadata(file, readers[file]())
             except UnreadablePictureError as error:
                 raise UserError(f"{posixpath.join(where, shard, file)}: {error}", "mend or remove it") from None
-            rows |= {(shard, name): row for name, row in found.items()}
-    matched = {file: rows[file] for file in files if file in rows}
-    if rows and not matched:
+            for name, row in found:
+                key = shard, normalize("NFC", name)
+                before = rows.get(key, Row(None, None))
+                again += any(old and new and old != new for old, new in zip(before, row))
+                rows[key] = Row(row.text or before.text, row.label or before.label)
+    if not rows:
+        return {}, ()
+    # a Mac writes "é" in a file's name as two characters, and an editor as one
+    keys = {(shard, name): (shard, normalize("NFC", name)) for shard, name in files}
+    matched = {file: rows[key] for file, key in keys.items() if key in rows}
+    if not matched:
         _, example = next(iter(rows))
         raise UserError(
             f"{where}: the metadata names no picture that is there (its first is {example!r})",
             "file_name must be the picture's path relative to the metadata file",
         )
-    missing = len(rows) - len(matched)
-    return matched, ((f"{missing} of {len(rows)} metadata rows name a picture that is not there",) if missing else ())
+    missing = len(rows.keys() - set(keys.values()))
+    notes = (
+        f"{missing} of {len(rows)} metadata rows name a picture that is not there" * bool(missing),
+        f"{again} metadata rows say something else of a picture than an earlier one, and count" * bool(again),
+    )
+    return matched, tuple(filter(None, notes))
 
 
 def _from_folders(names: Sequence[str]) -> tuple[list[str | None], list[Split | None]]:
@@ -117,30 +133,39 @@ def _printable(name: str) -> str:
     return name
 
 
-def _beside(readers: Shard, name: str, broken: list[str]) -> Row:
-    """What .txt, .caption, .cls and .json beside a picture say; `broken` collects the names of what is not JSON.
+def _stems(readers: Shard, name: str) -> list[str]:
+    """What files beside a picture are called: as it is, or by WebDataset's key, which ends at the first dot.
 
-    WebDataset's key ends at the first dot: beside `7.large.jpg` that is `7.txt`.
+    So `7.txt` speaks of `7.large.jpg`, unless there is a `7.jpg` too: then of that one alone.
     """
     folder, file = posixpath.split(name)
+    stem, key = posixpath.splitext(name)[0], posixpath.join(folder, file.partition(".")[0])
+    others = (f"{key}{kind}" for suffix in SUFFIXES for kind in (suffix, suffix.upper()))
+    return [stem] if key == stem or any(other in readers for other in others) else [stem, key]
+
+
+def _beside(readers: Shard, name: str, broken: list[str]) -> Row:
+    """What .txt, .caption, .cls and .json beside a picture say; `broken` collects those that cannot be used."""
     text = label = None
-    for stem in dict.fromkeys((posixpath.splitext(name)[0], posixpath.join(folder, file.partition(".")[0]))):
-        text = text or _words(readers, f"{stem}.txt") or _words(readers, f"{stem}.caption")
-        label = label or _words(readers, f"{stem}.cls")
+    for stem in _stems(readers, name):
+        text = text or _words(readers, f"{stem}.txt", broken) or _words(readers, f"{stem}.caption", broken)
+        label = label or _words(readers, f"{stem}.cls", broken)
         said = _json(readers, f"{stem}.json", broken)
         text, label = text or first_of(said, TEXT_NAMES), label or first_of(said, LABEL_NAMES)
     return Row(text, label)
 
 
-def _words(readers: Shard, name: str) -> str | None:
+def _words(readers: Shard, name: str, broken: list[str]) -> str | None:
     """A small text file, white space collapsed; None where there is none."""
     if name not in readers:
         return None
     try:
         content = readers[name]()[:_MAX_TEXT]
-    except UnreadablePictureError:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=len(content) < _MAX_TEXT)
+    except (UnreadablePictureError, UnicodeDecodeError):
+        broken.append(name)
         return None
-    return " ".join(content.decode("utf-8", errors="replace").removeprefix("\ufeff").split()) or None
+    return " ".join(text.split()) or None
 
 
 def _json(readers: Shard, name: str, broken: list[str]) -> dict[str, Any]:

@@ -24,15 +24,18 @@ class Row(NamedTuple):
     label: str | None
 
 
-def read_metadata(name: str, content: bytes) -> dict[str, Row]:
-    """Rows by picture name; `file_name` is relative to the metadata file `name`. Broken lines raise UserError."""
+def read_metadata(name: str, content: bytes) -> list[tuple[str, Row]]:
+    """(picture's path, row) of each line; `file_name` is relative to the metadata file `name`.
+
+    Broken lines raise UserError.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{name} is not UTF-8 text", "save it as UTF-8") from None
     records = _json_lines(name, text) if name.endswith(".jsonl") else _csv_lines(name, text)
     folder = posixpath.dirname(name)
-    rows: dict[str, Row] = {}
+    rows: list[tuple[str, Row]] = []
     told = False
     for line, record in records:
         file_name = record.get("file_name")
@@ -40,7 +43,7 @@ def read_metadata(name: str, content: bytes) -> dict[str, Row]:
             raise UserError(f"{name}, line {line}: no file_name", "each row names its picture in file_name")
         told |= not record.keys().isdisjoint((*TEXT_NAMES, *LABEL_NAMES))
         path = posixpath.normpath(posixpath.join(folder, file_name.replace("\\", "/")))
-        rows[path] = Row(*(_words(record, keys, name, line) for keys in (TEXT_NAMES, LABEL_NAMES)))
+        rows.append((path, Row(*(_words(record, keys, name, line) for keys in (TEXT_NAMES, LABEL_NAMES)))))
     if rows and not told:
         raise UserError(f"{name} has neither text nor label", "name the caption column text, the class column label")
     return rows
@@ -79,5 +82,6 @@ def _words(record: dict[str, Any], keys: tuple[str, ...], name: str, line: int) 
 def first_of(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
     """The first of these that is text or a number, as text with its white space collapsed."""
     values = (record.get(key) for key in keys)
-    found = (" ".join(str(value).split()) for value in values if isinstance(value, str | int | float))
+    told = (value for value in values if isinstance(value, str | int | float) and value == value)  # not NaN
+    found = (" ".join(str(value).split()) for value in told)
     return next(filter(None, found), None)

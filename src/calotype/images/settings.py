@@ -36,6 +36,10 @@ class PictureConfig(Config):
             raise UserError(f"data.crops={self.crops} of the middle are one square", "add --set data.crop=random")
         return self
 
+    def is_stopped_by(self, refused: int, total: int) -> bool:
+        """Whether so many refused files of `total` stop a run. One does not, in a small set, unless none may be."""
+        return refused > self.max_refused * total and (refused > 1 or self.max_refused == 0)
+
     def transform(self, size: int) -> Transform:
         """What is done to every file, for pictures of `size` pixels."""
         crops = self.crops if self.crop == "random" else 1

@@ -18,7 +18,7 @@ def natural_size(data: Data) -> int:
     if isinstance(data, str) and data == "openmoji":
         return SMALL
     pictures = open_source(data, size=SMALL).pictures
-    some = pictures[:: -(-len(pictures) // LOOKED_AT)]
+    some = pictures[:: max(1, -(-len(pictures) // LOOKED_AT))]
     with closing(decode_pictures(some, Transform(SMALL))) as outcomes:
         decoded = [outcome.decoded for _, outcome in outcomes]
     sides = [min(found.width, found.height) for found in decoded if found is not None]

@@ -139,6 +139,8 @@ def _open_file(path: Path) -> Source:
 
 def _open_several(paths: Sequence[Path], where: str) -> Source:
     """Parquet files, or WebDataset shards."""
+    if any(path.suffix.lower() in SUFFIXES for path in paths):
+        raise UserError(f"{where}: files of a set", f"give the folder they lie in, {paths[0].parent}")
     tables = [path for path in paths if path.suffix.lower() == ".parquet"]
     if tables and len(tables) < len(paths):
         raise UserError(

@@ -19,7 +19,7 @@ LONG_WORDS = 180  # about 256 tokens, beyond which a text encoder reads nothing
 EXAMPLES = 5
 
 _COLOUR = 24  # levels between the channels of a pixel that one calls coloured; encoders tint grey ones by less
-_CHUNK = 256  # pictures looked at at a time
+_CHUNK = 2**22  # values looked at at a time, in whole pictures
 _PLAIN_WORDS = frozenset(
     """a an and are as at by for from has in into is it its near of off on or out over that the their there this to two
     under up very view was were which while who with""".split()  # noqa: SIM905
@@ -109,8 +109,9 @@ def _colour(pictures: PictureSet) -> dict[str, Any]:
     """
     sums, squares = np.zeros(3), np.zeros(3)
     found: dict[str, list[NDArray[np.int64]]] = {"grey": [], "dark": [], "light": [], "flat": []}
-    for at in range(0, len(pictures), _CHUNK):
-        pixels = pictures.pixels[at : at + _CHUNK].numpy().astype(np.float32)
+    step = max(1, _CHUNK // (3 * pictures.size**2))
+    for at in range(0, len(pictures), step):
+        pixels = pictures.pixels[at : at + step].numpy().astype(np.float32)
         means, second = pixels.mean(axis=(2, 3)), np.square(pixels).mean(axis=(2, 3))
         sums += means.sum(axis=0, dtype=np.float64)
         squares += second.sum(axis=0, dtype=np.float64)

@@ -48,6 +48,8 @@ class Columns:
 def choose_columns(schema: Any, where: str) -> Columns:
     """Raises UserError where no column, or more than one of equal right, holds pictures."""
     types = pyarrow().types
+    if len(set(schema.names)) < len(schema.names):
+        raise UserError(f"{where}: two columns have the same name", "rename one of them")
     holding = [field.name for field in schema if _holds_pictures(types, field.type)]
     picture = next((name for name in _PICTURES if name in holding), None) or (holding[0] if len(holding) == 1 else None)
     if picture is None:

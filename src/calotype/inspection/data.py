@@ -142,7 +142,7 @@ def describe(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines += [
         ("copies", _copies(found["copies"])),
         ("looks", _looks(found)),
-        ("split", f"{split['train']:,} to train on, {split['held_out']:,} held out, by their content"),
+        ("split", f"{split['train']:,} to train on, {split['held_out']:,} held out"),
         ("mirrored", f"no: {found['mirrored']['reason']}" if found["mirrored"]["reason"] else "yes"),
         ("", ""),
         ("good for", found["verdict"]["good_for"]),

@@ -46,7 +46,7 @@ def to_mend(found: dict[str, Any], config: PictureConfig) -> list[Advice]:
 def _files(found: dict[str, Any], config: PictureConfig) -> list[Advice]:
     files, copies, advice = found["files"], found["copies"], []
     refused = files["refused"]
-    if refused > config.max_refused * files["all"]:
+    if config.is_stopped_by(refused, files["all"]):
         most = f"{config.max_refused:.0%}"
         advice.append(
             Advice(
@@ -109,11 +109,11 @@ def _sizes(found: dict[str, Any], config: PictureConfig) -> list[Advice]:
         advice.append(Advice(f"{originals['smaller']:,} files are smaller than {size} px and are enlarged", action))
     larger = [known for known in _SIZES if known <= side["low"] and known > size]
     if larger:
-        times = (larger[0] // size) ** 2
+        times = (larger[0] / size) ** 2
         advice.append(
             Advice(
                 f"the files have more detail than {size} px show",
-                f"--size {larger[0]}, which takes about {times} times as long",
+                f"--size {larger[0]}, which takes about {times:.2g} times as long",
             )
         )
     if originals["elongated"] > 0.2 * files and config.crop == "centre":

@@ -67,7 +67,7 @@ def _tables(measures: Mapping[str, Any]) -> dict[str, Rows]:
     kept = held_out or measures["trained"]
     rows = [
         ("Pictures looked at", f"{kept['count']:,} {'held-out' if held_out else 'of training'}"),
-        ("PSNR of reconstructions", f"{kept['psnr']:.1f} dB"),
+        ("PSNR of reconstructions", "not a number" if kept["psnr"] is None else f"{kept['psnr']:.1f} dB"),
         ("PSNR of averages of blocks", f"{kept['blocks']:.1f} dB"),
         ("PSNR of the mean picture", f"{kept['mean_picture']:.1f} dB"),
         ("SSIM", "" if kept["ssim"] is None else f"{kept['ssim']:.3f}"),

@@ -79,16 +79,17 @@ class StoredRows:
         self._files.read(shards.tolist(), starts.tolist(), values)
         return torch.from_numpy(values)
 
-    def hold(self) -> Tensor:
-        """All of it as one tensor (n, v, 2, c, h, w), read shard by shard."""
+    def hold(self, device: torch.device | None = None) -> Tensor:
+        """All of it as one tensor (n, v, 2, c, h, w) on `device`, read shard by shard."""
         shard, row = self.places.shard, self.places.row.astype(np.int64)
-        values = torch.empty(len(self), *self.shape, dtype=torch.float16)
+        values = torch.empty(len(self), *self.shape, dtype=torch.float16, device=device)
         order = np.argsort(shard, kind="stable")
         ends = np.searchsorted(shard[order], np.arange(len(self.places.paths) + 1)).tolist()
         for path, (start, end) in zip(self.places.paths, pairwise(ends), strict=True):
             if end > start:
                 chosen = order[start:end]
-                values[torch.from_numpy(chosen)] = read_shard(path)[VALUES][torch.from_numpy(row[chosen])]
+                part = read_shard(path)[VALUES][torch.from_numpy(row[chosen])]
+                values[torch.from_numpy(chosen).to(values.device)] = part.to(values.device)
         return values
 
 
@@ -135,7 +136,7 @@ class LatentSet:
         if isinstance(rows, HeldRows) and _fits(rows.values.nbytes, device):
             rows = HeldRows(rows.values.to(device))
         elif isinstance(rows, StoredRows) and device.type == "cuda" and _fits(rows.nbytes, device):
-            rows = HeldRows(rows.hold().to(device))
+            rows = HeldRows(rows.hold(device))
         return LatentSet(rows, self.statistics, device)
 
 
@@ -159,6 +160,8 @@ def measure(rows: Rows, ids: Tensor) -> LatentStatistics:
     variants, _, channels, height, width = rows.shape
     area, count = height * width, variants * len(ids)
     step = -(-count * channels * area // QUANTILE_VALUES)
+    while math.gcd(step, channels * area) > 1:  # else some channels and positions are never among the chosen
+        step += 1
     at_once = max(VALUES_AT_ONCE // (channels * area), 1)
     total, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels, dtype=torch.float64)
     sample, seen = torch.empty(-(-count * channels * area // step)), 0  # every `step`th value of the means

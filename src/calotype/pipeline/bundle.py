@@ -134,11 +134,12 @@ def model_of_run(run: Run, device: torch.device, text_encoder: str | None = None
             f"{run.folder} has no model yet: its first stage is not done", "give the same train command again"
         )
     asked = _encoded_by(run.recipe, text_encoder)
+    weights = stage_weights(run.vae), stage_weights(run.denoiser)  # before captions are touched: it may have none yet
     conditions = prepare_conditions(run, asked, pictures, Silent())
     recipe = conditions.fill(asked)
     vae, network = build_vae(recipe.vae.network), UNet(recipe.network)
-    load_weights(vae, stage_weights(run.vae), run.vae)
-    load_weights(network, stage_weights(run.denoiser), run.denoiser)
+    load_weights(vae, weights[0], run.vae)
+    load_weights(network, weights[1], run.denoiser)
     return assemble(recipe, Codec(vae, statistics, recipe.size), network, conditions.classes, conditions.facts, device)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +30,7 @@ FORMAT = 1
 SHARD = 1024  # captions
 MUCH = 2**30  # bytes of token states that are worth a word
 ENCODER = ("id", "sha256", "dim", "token_dim")
+_KEY = re.compile("[0-9a-f]{16}")
 
 
 def encode_captions(
@@ -49,7 +51,8 @@ def encode_captions(
     for name in store.verify():
         reporter.warn(f"{store.folder / name} was damaged: its captions are encoded again")
     if len(store.missing(keys)) or not (store.folder / "key.json").exists():
-        if not store.paths and any(run.captions.glob("*")) and any(run.denoiser.glob("step-*")):
+        of_others = [path for path in run.captions.glob("*") if path != store.folder and _KEY.fullmatch(path.name)]
+        if not store.paths and of_others and any(run.denoiser.glob("step-*")):
             raise UserError(
                 f"{run.folder} was trained with captions of another text encoder",
                 "put it back, or choose another --out",
@@ -93,7 +96,8 @@ def _fill(
         return
     done = 0
     units, texts = list(cut(missing, SHARD)), [captions[row] for row in missing.tolist()]
-    for unit, text in zip(units, encode_parts(encoder, texts, SHARD, tokens=wanted["tokens"])):
+    parts = encode_parts(encoder, texts, SHARD, tokens=wanted["tokens"])
+    for unit, text in zip(units, parts, strict=True):  # to the parts' very end: what was cut is told there
         tensors = {"pooled": text.pooled, "tokens": text.tokens, "mask": text.mask.to(torch.uint8)}
         store.add(keys[unit], tensors)
         done += len(unit)
@@ -107,14 +111,14 @@ def _gathered(places: Places) -> TextEmbedding:
             f"{int((~places.found).sum())} captions were removed while they were read", "give the same command again"
         )
     used = np.unique(places.shard).tolist()
-    parts = {shard: read_shard(places.paths[shard]) for shard in used}
     rows, shards = torch.from_numpy(places.row.astype(np.int64)), torch.from_numpy(places.shard)
-    longest = max(_longest(part["mask"][rows[shards == shard]]) for shard, part in parts.items())
-    first = parts[used[0]]
+    longest = max(_longest(read_shard(places.paths[shard])["mask"][rows[shards == shard]]) for shard in used)
+    first = read_shard(places.paths[used[0]])
     pooled = torch.empty(len(rows), first["pooled"].shape[1])
     tokens = torch.zeros(len(rows), longest, first["tokens"].shape[2])
     mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-    for shard, part in parts.items():
+    for shard in used:  # one at a time: all of them beside the whole would be twice as much
+        part = read_shard(places.paths[shard])
         chosen = (shards == shard).nonzero().flatten()
         width = min(longest, part["mask"].shape[1])
         pooled[chosen] = part["pooled"][rows[chosen]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 from calotype.core.errors import UserError
 from calotype.core.files import read_lines
 from calotype.core.progress import Reporter
@@ -17,13 +20,16 @@ def take_in(run: Run, recipe: Recipe, data: Data, reporter: Reporter) -> Picture
     pictures = load_prepared(run.data)
     if pictures is None:
         if run.journal.exists():
-            reporter.warn(f"{run.data} is not whole: the pictures are taken in again, as the data is now")
+            reporter.warn(
+                f"{run.data} is not whole, or of an older calotype: the pictures are taken in again, as the data is now"
+            )
         reporter.stage("pictures", source_name(data))
         pictures = prepare(open_source(data, size=recipe.size), recipe.size, run.data, reporter, recipe.data)
     elif changed := _changes(run, recipe, data, pictures):
         reporter.say(
             f"{changed} since this run began, which keeps the pictures it began with; to learn the new ones too: "
-            f"calotype train {source_name(data)} --from {run.folder} --out {run.folder}-2"
+            f"calotype train {_word(source_name(data))} --size {pictures.size} "
+            f"--from {_word(run.folder)} --out {_word(f'{run.folder}-2')}"
         )
     held_out = len(pictures.held_out_ids)
     copies = f"; {pictures.copies}" if pictures.copies else ""
@@ -36,13 +42,18 @@ def _changes(run: Run, recipe: Recipe, data: Data, pictures: PictureSet) -> str:
     if is_elsewhere(data):
         return ""  # a hub's answer takes long, and may need a network that the run does not
     try:
-        there = {picture.name for picture in open_source(data, size=recipe.size).pictures}
-    except UserError:
+        pictures_there = open_source(data, size=recipe.size).pictures
+        there = {picture.name.encode(errors="replace").decode() for picture in pictures_there}  # as the index has them
+    except (UserError, OSError):
         return ""  # the data may be gone by now: the run has what it needs
     left_out = [run.data / name for name in ("quarantine.jsonl", "duplicates.jsonl")]
     known = {*pictures.names, *(str(record.get("path")) for path in left_out for record in read_lines(path))}
     counts = (("added to", len(there - known)), ("removed from", len(known - there)))
     return " and ".join(f"{count:,} file{'s' * (count != 1)} {how} the data" for how, count in counts if count)
+
+
+def _word(path: str | Path) -> str:
+    return shlex.quote(str(path))
 
 
 def mirrored(recipe: Recipe, pictures: PictureSet, reporter: Reporter) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from calotype.pipeline.pipeline import Pipeline
 
 
+_OURS = re.compile(r"\.lock|\.config\.yaml\.\d+\.tmp")  # what may be there before config.yaml is
 MAY_CHANGE = ("recipe.vae.gate",)  # settings of which nothing that was trained depends
 
 
@@ -139,7 +141,8 @@ class Run:
         """Keep other processes off this run. The lock dies with its process, however that ends."""
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder} is a file", "choose another --out")
-        if self.folder.is_dir() and not self.config.exists() and any(p.name != ".lock" for p in self.folder.iterdir()):
+        others = self.folder.is_dir() and any(not _OURS.fullmatch(path.name) for path in self.folder.iterdir())
+        if others and not self.config.exists():
             raise UserError(f"{self.folder} holds other files and is not a run", "choose a new folder with --out")
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / ".lock", "w") as file:
