@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calotype.core import shards
 from calotype.core.errors import CorruptFileError
 from calotype.core.shards import Keys, ShardStore, cut, hashed, read_shard
 
@@ -32,8 +33,8 @@ def spoil(path: Path) -> None:
 
 def looked_up(store: ShardStore, *numbers: int) -> list[float | None]:
     places = store.locate(keys_of(*numbers))
-    shards = [read_shard(path)["values"] for path in places.paths]
-    return [float(shards[s][r]) if s >= 0 else None for s, r in zip(places.shard, places.row, strict=True)]
+    found = [read_shard(path)["values"] for path in places.paths]
+    return [float(found[s][r]) if s >= 0 else None for s, r in zip(places.shard, places.row, strict=True)]
 
 
 def test_rows_are_found_by_key_in_whichever_shard(tmp_path: Path) -> None:
@@ -135,3 +136,18 @@ def test_what_whole_units_leave_is_cut_into_the_same_units(count: int, size: int
     gone = {row for i in done for row in units[i]}
     left = np.array([row for row in rows if row not in gone], dtype=np.int64)
     assert [unit.tolist() for unit in cut(left, size)] == [unit for i, unit in enumerate(units) if i not in done]
+
+
+def test_what_the_disk_cannot_give_back_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = add(ShardStore(tmp_path), 3)
+
+    def broken(where: Path) -> str:
+        raise OSError(failure, "no", str(where))
+
+    monkeypatch.setattr(shards, "sha256", broken)
+    failure = errno.EACCES
+    with pytest.raises(PermissionError):
+        ShardStore(tmp_path).verify()
+    failure = errno.EIO
+    assert ShardStore(tmp_path).verify() == [path.name]
+    assert not path.exists()

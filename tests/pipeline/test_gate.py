@@ -74,3 +74,13 @@ def test_healthy_latents_are_examined_once(shapes: Path, monkeypatch: pytest.Mon
 
 def test_the_gate_can_be_skipped(shapes: Path) -> None:
     assert not (go(shapes, FEW, "vae.gate=skip").latents / "health.json").exists()
+
+
+def test_a_vae_that_came_with_another_model_is_not_to_be_trained_longer(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = go(shapes, FEW)
+    monkeypatch.setattr(gate, "A_TRIAL", 0)
+    with pytest.raises(UserError, match=r"trained elsewhere.*another --from") as stopped:
+        train(shapes, out=shapes.parent / "next", size=32, steps=FEW, from_model=first.folder, overrides=QUICK)
+    assert "vae.steps" not in str(stopped.value)

@@ -218,6 +218,10 @@ def _is_whole(path: Path) -> bool:
         return sha256(path) == path.stem and len(_read_keys(path).shape) == 2
     except CorruptFileError:
         return False
+    except OSError as error:
+        if error.errno != errno.EIO:  # what the disk cannot give back is as good as damaged
+            raise
+        return False
 
 
 def _share(theirs: Path, ours: Path) -> None:

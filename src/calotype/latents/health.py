@@ -90,20 +90,23 @@ def examine(
     latents: LatentSet,
     pictures: PictureSet,
     *,
+    given: bool = False,
     distance: Callable[[Tensor, Tensor], float] | None = None,
 ) -> Health:
     """Look at at most 2,048 training and 256 held-out pictures' latents; deterministic, a few seconds, bounded memory.
 
-    `distance` of two sets of features, when given, is also taken between held-out pictures and their reconstructions
-    (the extra `eval`; slower); it informs and never decides.
+    `given` says that the VAE was trained elsewhere, so that training it longer is no remedy. `distance` of two sets of
+    features, if there is one, is also taken between held-out pictures and their reconstructions (the extra `eval`;
+    slower); it informs and never decides.
     """
     if len(latents) != len(pictures):
         what = f"the cache holds latents of {len(latents):,} pictures, the data {len(pictures):,}"
         raise UserError(what, checks.ENCODE_AGAIN)
-    pretrained = measures.is_certain_by_design(codec)
+    certain = measures.is_certain_by_design(codec)
+    pretrained = given or certain
     train_ids, held_out_ids = pictures.train_ids, pictures.held_out_ids
     probe = measures.affordable(codec, train_ids, measures.MOST_PROBED)
-    trained = measures.measure_trained(latents, train_ids, noisy=not pretrained)
+    trained = measures.measure_trained(latents, train_ids, noisy=not certain)
     if trained.channels:
         use = measures.channel_use(codec, trained.x0[:16])
         channels = tuple(replace(channel, use=moved) for channel, moved in zip(trained.channels, use, strict=True))

@@ -35,7 +35,7 @@ FEW_HELD_OUT = 8
 
 ENCODE_AGAIN = "remove 'latents' from the run folder and give the same command again: it encodes and measures anew"
 TRAIN_LONGER = "give the VAE longer in a new --out: more --minutes, or --set vae.steps=3000 with --steps"
-ANOTHER_VAE = "choose another --set vae.pretrained=..., or leave it out and train one on these pictures"
+ANOTHER_VAE = "choose another --from or --set vae.pretrained=..., or leave it out and train a VAE on these pictures"
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def check_kept(trained: Kept, held_out: Kept | None, pretrained: bool) -> Iterat
     rivals = f"PSNR {kept.psnr:.1f} dB, the mean picture {kept.mean_picture:.1f}, averages of blocks {kept.blocks:.1f}"
     gap = kept.blocks - kept.mean_picture
     if kept.explained < LEAST_EXPLAINED or kept.psnr - kept.mean_picture < LEAST_OF_BLOCKS * min(gap, 12.0):
-        cause = "the pretrained VAE does not know such pictures" if pretrained else "the VAE is hardly trained"
+        cause = "the VAE, trained elsewhere, does not know such pictures" if pretrained else "the VAE is hardly trained"
         yield Finding("undertrained", "refuse", False, f"{cause} ({rivals})", remedy)
     elif kept.psnr < min(kept.blocks, 30.0) or kept.explained < FAIRLY_EXPLAINED:
         coarse = f"reconstructions lose {1 - kept.explained:.0%} of what tells pictures apart ({rivals})"

@@ -34,7 +34,9 @@ def pass_gate(
     if recipe.vae.gate == "skip" or read_verdict(run.latents, latents.statistics) in ("pass", "warn"):
         return  # what was refused is looked at again: the trial that it may have been let through as may be over
     reporter.stage("health", "of the latents")
-    health = examine(codec, latents, pictures, distance=_distance() if seconds >= WORTH_FEATURES else None)
+    given = run.read_config().get("from") is not None
+    distance = _distance() if seconds >= WORTH_FEATURES else None
+    health = examine(codec, latents, pictures, given=given, distance=distance)
     stops = recipe.vae.gate == "refuse" and (health.broken or (health.verdict == "refuse" and not trial))
     health.write(run.latents)
     if stops:
