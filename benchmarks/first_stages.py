@@ -130,7 +130,7 @@ def _trained(section: VAESection, pictures: PictureSet, seconds: float) -> tuple
         journal = Journal(place / "journal.jsonl")
         journal.add("segment", stage="vae", start=0, seconds=seconds)
         metrics = Metrics(place / "metrics.jsonl", "vae")
-        run = StageRun(place / "vae", journal, metrics, 0, Silent(), lambda step, network: None)
+        run = StageRun(place / "vae", journal, metrics, 0, Silent(), lambda *_: None)
         # The loop's clock is the processor's, so that a busy machine does not change the comparison.
         with mock.patch("time.monotonic", time.process_time):
             trained = train_stage(objective, section.training, run)

@@ -2,8 +2,8 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,98 +11,12 @@ import pytest
 
 from calotype.core import files
 from calotype.core.errors import CorruptFileError
-
-CALLS = ("fsync", "replace", "rename", "open", "mkdir")
-
-
-class Faults:
-    """Counts the calls of core.files that touch the disk, and makes one of them fail or the process die there."""
-
-    def __init__(self, at: int, strike: Callable[[], None]) -> None:
-        self.count, self._at, self._strike = 0, at, strike
-
-    def touch(self) -> None:
-        self.count += 1
-        if self.count == self._at:
-            self._strike()
-
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def struck(*arguments: Any, **options: Any) -> Any:
-            self.touch()
-            return function(*arguments, **options)
-
-        return struck
-
-    def opening(self, path: Any, mode: str = "r", **options: Any) -> Any:
-        """`open` whose writes fail half-way."""
-        self.touch()
-        file = open(path, mode, **options)  # noqa: SIM115 - core.files closes it
-        return _HalfWriter(file, self) if "w" in mode else file
-
-    def install(self, patch: pytest.MonkeyPatch) -> None:
-        for name in CALLS:
-            patch.setattr(os, name, self.around(getattr(os, name)))
-        patch.setattr(files, "open", self.opening, raising=False)
+from tests.disk_faults import FAULTS, each_fault, each_kill
 
 
-class _HalfWriter:
-    def __init__(self, file: Any, faults: Faults) -> None:
-        self._file, self._faults = file, faults
-
-    def __enter__(self) -> "_HalfWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def write(self, content: bytes) -> int:
-        self._file.write(content[: len(content) // 2])
-        self._file.flush()
-        self._faults.touch()
-        return self._file.write(content[len(content) // 2 :])
-
-
-class DiskFull(OSError):
-    """The injected fault; any other exception is a finding."""
-
-
-def disk_full() -> None:
-    raise DiskFull(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def each_fault(work: Callable[[], None]) -> Iterator[None]:
-    """Do `work` again and again, its first, second, third ... disk call failing, until none is left to fail."""
-    for at in range(1, 200):
-        with pytest.MonkeyPatch.context() as patch:
-            faults = Faults(at, disk_full)
-            faults.install(patch)
-            with suppress(DiskFull):
-                work()
-        yield
-        if faults.count < at:
-            assert at > 3, "no call was intercepted"
-            return
-
-
-def each_kill(work: Callable[[], None]) -> Iterator[None]:
-    """The same with a process that dies there, as by kill -9: nothing of its clean-up runs."""
-    for at in range(1, 200):
-        child = os.fork()
-        if child == 0:
-            with pytest.MonkeyPatch.context() as patch:
-                Faults(at, lambda: os._exit(9)).install(patch)
-                try:
-                    work()
-                finally:
-                    os._exit(0)
-        died = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-        yield
-        if not died:
-            assert at > 3, "no call was intercepted"
-            return
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def fill(content: str) -> Callable[[Path], None]:
@@ -121,32 +35,43 @@ def read_folder(folder: Path) -> str:
     return content
 
 
+def restore(path: Path, old: str | None) -> None:
+    path.unlink(missing_ok=True)
+    if old is not None:
+        path.write_text(old)
+
+
+@pytest.mark.parametrize(("error", "lasting"), FAULTS)
 @pytest.mark.parametrize("old", [None, "old"])
-def test_a_file_is_old_or_new_after_any_fault(tmp_path: Path, old: str | None) -> None:
+def test_a_file_is_old_or_new_after_any_fault(tmp_path: Path, old: str | None, error: int, lasting: bool) -> None:
     path = tmp_path / "state.json"
-    for _ in each_fault(lambda: files.write_text(path, "new" * 5000)):
-        assert (path.read_text() if path.exists() else None) in (old, "new" * 5000)
-        assert [entry.name for entry in tmp_path.iterdir() if entry != path] == []
-        path.unlink(missing_ok=True)
-        if old is not None:
-            path.write_text(old)
+    restore(path, old)
+    for raised in each_fault(lambda: files.write_text(path, "new" * 5000), error, lasting):
+        now = path.read_text() if path.exists() else None
+        assert now in ((old, "new" * 5000) if raised else ("new" * 5000,))
+        assert lasting or [entry.name for entry in tmp_path.iterdir() if entry != path] == []
+        restore(path, old)
 
 
-def test_a_file_is_old_or_new_after_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_file_is_old_or_new_after_a_kill(tmp_path: Path, old: str | None) -> None:
     path = tmp_path / "state.json"
-    path.write_text("old")
+    restore(path, old)
     for _ in each_kill(lambda: files.write_text(path, "new" * 5000)):
-        assert path.read_text() in ("old", "new" * 5000)
-        path.write_text("old")
+        assert (path.read_text() if path.exists() else None) in (old, "new" * 5000)
+        restore(path, old)
 
 
-def test_a_new_folder_is_whole_or_not_there_after_any_fault(tmp_path: Path) -> None:
-    final = tmp_path / "step-00000001"
-    for _ in each_fault(lambda: files.write_folder(final, fill("new"))):
+@pytest.mark.parametrize(("error", "lasting"), FAULTS)
+def test_a_new_folder_is_whole_or_not_there_after_any_fault(tmp_path: Path, error: int, lasting: bool) -> None:
+    final = tmp_path / "run" / "step-00000001"
+    for raised in each_fault(lambda: files.write_folder(final, fill("new")), error, lasting):
+        assert raised or final.exists()
         if final.exists():
             assert read_folder(final) == "new"
-            files.shutil.rmtree(final)
-        assert list(tmp_path.iterdir()) == []
+        left = [path.name for path in final.parent.glob("*") if path != final]
+        assert not left if not lasting else all(name.startswith(".") for name in left)
+        shutil.rmtree(final.parent, ignore_errors=True)
 
 
 def test_a_new_folder_is_whole_or_not_there_after_a_kill(tmp_path: Path) -> None:
@@ -154,25 +79,65 @@ def test_a_new_folder_is_whole_or_not_there_after_a_kill(tmp_path: Path) -> None
     for _ in each_kill(lambda: files.write_folder(final, fill("new"))):
         if final.exists():
             assert read_folder(final) == "new"
-            files.shutil.rmtree(final)
+            shutil.rmtree(final)
         assert list(tmp_path.glob("step-*")) == [], "what a kill left aside must not look like a folder of ours"
 
 
-def test_a_replaced_folder_stands_after_any_fault(tmp_path: Path) -> None:
+@pytest.fixture(params=[True, False], ids=["swapping", "without a swap"])
+def swaps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bool:
+    """Whether two folders change names in one step here: as this system can, and as if it could not."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    can = files._exchange(tmp_path / "one", tmp_path / "other")
+    if not request.param:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    return can and request.param
+
+
+@pytest.mark.parametrize(("error", "lasting"), FAULTS)
+def test_a_replaced_folder_stands_after_any_fault(tmp_path: Path, swaps: bool, error: int, lasting: bool) -> None:
     final = tmp_path / "model"
     files.write_folder(final, fill("old"))
-    for _ in each_fault(lambda: files.write_folder(final, fill("new"))):
-        assert read_folder(final) in ("old", "new")
+    for raised in each_fault(lambda: files.write_folder(final, fill("new")), error, lasting):
+        kept = final if final.exists() or swaps or not lasting else next(tmp_path.glob(".model.*.old"))
+        assert read_folder(kept) in (("old", "new") if raised else ("new",))
         files.write_folder(final, fill("old"))
 
 
-def test_a_replaced_folder_is_not_lost_by_a_kill(tmp_path: Path) -> None:
+def test_a_replaced_folder_is_not_lost_by_a_kill(tmp_path: Path, swaps: bool) -> None:
     final = tmp_path / "model"
     files.write_folder(final, fill("old"))
     for _ in each_kill(lambda: files.write_folder(final, fill("new"))):
-        kept = final if final.exists() else next(tmp_path.glob(".model.*.old"))
+        kept = final if final.exists() or swaps else next(tmp_path.glob(".model.*.old"))
         assert read_folder(kept) in ("old", "new")
         files.write_folder(final, fill("old"))
+
+
+def test_all_of_a_folder_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut keeps a name and loses what was not fsynced, folders among it."""
+    done: list[int] = []  # inodes, 0 for the renaming
+    final = tmp_path / "run" / "step"
+
+    def rename(one: Path, other: Path) -> None:
+        os.replace(one, other)
+        done.append(0)
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(os, "rename", rename)
+    files.write_folder(final, fill("new"))
+    before, after = done[: done.index(0)], done[done.index(0) :]
+    inside = [final, *final.rglob("*")]
+    assert len(inside) == 5
+    assert {path.stat().st_ino for path in (tmp_path, *inside)} <= {*before}
+    assert final.parent.stat().st_ino in after
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: files.write_text(path, "x"), lambda path: files.write_folder(path, fill("x"))]
+)
+def test_a_full_disk_names_what_was_to_be_written(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    for fault in each_fault(lambda: write(tmp_path / "new"), errno.ENOSPC, False):
+        assert fault is None or fault.filename == str(tmp_path / "new")
 
 
 def test_no_folder_is_left_of_a_filling_that_fails(tmp_path: Path) -> None:
@@ -183,6 +148,45 @@ def test_no_folder_is_left_of_a_filling_that_fails(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         files.write_folder(tmp_path / "step", broken)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_no_damage_to_a_manifest_passes(tmp_path: Path, damage: str) -> None:
+    """Every bit flipped, every shorter length; one that says the same in other words is refused as well."""
+    files.write_folder(tmp_path / "step", fill("x"))
+    manifest = tmp_path / "step" / files.MANIFEST
+    whole = manifest.read_bytes()
+    for k in range(len(whole) * 8 if damage == "flip" else len(whole)):
+        spoilt = bytearray(whole[: k if damage == "cut" else None])
+        if damage == "flip":
+            spoilt[k // 8] ^= 1 << k % 8
+        manifest.write_bytes(spoilt)
+        with pytest.raises(CorruptFileError):
+            files.verify_folder(tmp_path / "step")
+    manifest.write_bytes(whole)
+    files.verify_folder(tmp_path / "step")
+
+
+@pytest.mark.parametrize("name", ["more.txt", "weights/more.txt"])
+def test_a_sealed_folder_holds_nothing_unlisted(tmp_path: Path, name: str) -> None:
+    files.write_folder(tmp_path / "step", fill("x"))
+    (tmp_path / "step" / ".DS_Store").touch()  # a desktop's, which nothing reads
+    files.verify_folder(tmp_path / "step", sealed=True)
+    (tmp_path / "step" / name).touch()
+    files.verify_folder(tmp_path / "step")
+    with pytest.raises(CorruptFileError, match=r"more\.txt"):
+        files.verify_folder(tmp_path / "step", sealed=True)
+
+
+def test_what_the_disk_does_not_give_back_is_corrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.write_folder(tmp_path / "step", fill("x"))
+
+    def unreadable(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sha256", unreadable)
+    with pytest.raises(CorruptFileError, match=r"txt cannot be read \(Input/output error\)"):
+        files.verify_folder(tmp_path / "step")
 
 
 def _truncate(path: Path) -> None:
@@ -240,6 +244,37 @@ def test_a_line_broken_by_a_kill_costs_only_itself(tmp_path: Path) -> None:
     files.append_line(path, {"step": 3})
     files.append_line(path, {"step": 4})
     assert list(files.read_lines(path)) == [{"step": 1}, {"step": 3}, {"step": 4}]
+
+
+def test_half_a_character_costs_only_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes('{"step": 1}\n{"words": "pâ'.encode()[:-1])
+    files.append_line(path, {"step": 3})
+    assert list(files.read_lines(path)) == [{"step": 1}, {"step": 3}]
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """What was appended; then the file as it was before."""
+    files.append_line(path, {"step": "next"})
+    found = list(files.read_lines(path))
+    path.write_bytes(b'{"step": 1}\n')
+    assert (found[0], found[-1]) == ({"step": 1}, {"step": "next"})
+    return found[1:-1]
+
+
+@pytest.mark.parametrize(("error", "lasting"), FAULTS)
+def test_a_record_is_appended_or_not_after_any_fault(tmp_path: Path, error: int, lasting: bool) -> None:
+    path = tmp_path / "metrics.jsonl"
+    files.append_line(path, {"step": 1})
+    for raised in each_fault(lambda: files.append_line(path, {"step": 2, "loss": 0.5}), error, lasting):
+        assert records(path) in ([[], [{"step": 2, "loss": 0.5}]] if raised else [[{"step": 2, "loss": 0.5}]])
+
+
+def test_a_record_is_appended_or_not_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    files.append_line(path, {"step": 1})
+    for _ in each_kill(lambda: files.append_line(path, {"step": 2, "loss": 0.5})):
+        assert records(path) in ([], [{"step": 2, "loss": 0.5}])
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe"])

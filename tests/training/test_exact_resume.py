@@ -16,9 +16,11 @@ from calotype.core.progress import Silent
 from calotype.core.random import normal
 from calotype.training.checkpoint import newest_checkpoint
 from calotype.training.journal import Journal
-from calotype.training.loop import LoopConfig, StageRun, train_stage
+from calotype.training.loop import StageRun, train_stage
 from calotype.training.metrics import Metrics
+from calotype.training.objective import Losses
 from calotype.training.optimizers import OptimizerConfig
+from calotype.training.settings import LoopConfig
 
 STEPS = 12
 
@@ -39,18 +41,21 @@ class Toy:
     stage = "toy"
     num_samples = 10
     auxiliary = None
+    best = ("held_out_error", "min")
+    steady = "loss"
 
     def __init__(self, dies_at: int | None = None) -> None:
         torch.manual_seed(0)
         self.network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.GroupNorm(1, 3), nn.Flatten(), nn.Linear(12, 1))
         self.dies_at = dies_at
 
-    def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
+    def losses(self, step: int, ids: Tensor) -> Losses:
         if step == self.dies_at:
             raise Stop
         pictures = normal(1, "pictures", 0, ids, (2, 4, 4)) + 0.1 * normal(1, "noise", step, ids, (2, 4, 4))
         wanted = normal(1, "targets", 0, ids, (1,))
-        return {"loss": (self.network(pictures) - wanted).square().mean()}
+        each = (self.network(pictures) - wanted).square().mean(1)
+        return Losses({"loss": each.mean()}, each.detach())
 
     def observe(self, measures: dict[str, float]) -> None:
         pass
@@ -87,7 +92,7 @@ def run_toy(
         if i >= len(journal.segments("toy")):
             journal.add("segment", stage="toy", start=ends[i - 1] if i else 0, end=end)
     metrics = Metrics(folder / "metrics.jsonl", "toy")
-    stage = StageRun(folder / "toy", journal, metrics, seed=3, reporter=Silent(), preview=lambda step, network: None)
+    stage = StageRun(folder / "toy", journal, metrics, seed=3, reporter=Silent(), preview=lambda *_: None)
     train_stage(make(dies_at), config, stage)
 
 

@@ -14,6 +14,7 @@ from calotype.core.random import uniform
 from calotype.core.tensors import load_tensors
 from calotype.latents import ConvVAE, VAEConfig
 from calotype.training.checkpoint import newest_checkpoint
+from calotype.training.objective import Losses
 from calotype.training.vae_objective import VAELossConfig, VAEObjective
 from tests.training.test_exact_resume import Stop, final_state, no_fsync, run_toy
 
@@ -35,7 +36,7 @@ class Adversarial(VAEObjective):
         images = uniform(1, "pictures", 0, ids, (3, 16, 16)) * 2 - 1
         super().__init__(vae, loss, lambda ids: images[ids], ids[:8], ids[8:], 3, torch.device("cpu"))
 
-    def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
+    def losses(self, step: int, ids: Tensor) -> Losses:
         if step == self.dies_at:
             raise Stop
         return super().losses(step, ids)

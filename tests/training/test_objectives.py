@@ -38,21 +38,21 @@ def vae_objective(**settings: float) -> VAEObjective:
 @pytest.mark.parametrize("make", [denoiser_objective, vae_objective])
 def test_a_loss_is_a_function_of_step_and_ids(make) -> None:
     objective = make()
-    first = objective.losses(3, IDS)["loss"]
+    first = objective.losses(3, IDS).terms["loss"]
     torch.randn(5)  # the global generator is not consulted
-    assert torch.equal(objective.losses(3, IDS)["loss"], first)
-    assert not torch.equal(objective.losses(4, IDS)["loss"], first)
+    assert torch.equal(objective.losses(3, IDS).terms["loss"], first)
+    assert not torch.equal(objective.losses(4, IDS).terms["loss"], first)
 
 
 def test_the_vaes_terms_add_up_and_are_logged_apart() -> None:
-    terms = vae_objective(kl_weight=0.5, l1_weight=0.0, l2_weight=1.0).losses(0, IDS)
+    terms = vae_objective(kl_weight=0.5, l1_weight=0.0, l2_weight=1.0).losses(0, IDS).terms
     assert set(terms) == {"loss", "reconstruction", "l1", "l2", "kl"}
     torch.testing.assert_close(terms["loss"], terms["reconstruction"] + 0.5 * terms["kl"])
 
 
 def test_an_untrained_network_has_the_loss_of_predicting_nothing() -> None:
     # The output layer starts at zero, so the loss is the mean square of v, which is 1 for standardised latents.
-    losses = torch.stack([denoiser_objective().losses(step, IDS)["loss"] for step in range(60)])
+    losses = torch.stack([denoiser_objective().losses(step, IDS).terms["loss"] for step in range(60)])
     assert abs(float(losses.detach().mean()) - 1) < 0.05
 
 
@@ -63,12 +63,12 @@ def test_one_batch_can_be_learnt_by_heart(parameterization: str) -> None:
 
     def mean_loss() -> float:
         with torch.no_grad():
-            return sum(float(objective.losses(step, IDS)["loss"]) for step in range(1000, 1020)) / 20
+            return sum(float(objective.losses(step, IDS).terms["loss"]) for step in range(1000, 1020)) / 20
 
     before = mean_loss()
     for step in range(150):
         optimizer.zero_grad()
-        objective.losses(step, IDS)["loss"].backward()
+        objective.losses(step, IDS).terms["loss"].backward()
         optimizer.step()
     after = mean_loss()
     assert after < 0.4 * before, f"{before:.3f} -> {after:.3f}"
@@ -77,7 +77,7 @@ def test_one_batch_can_be_learnt_by_heart(parameterization: str) -> None:
 def test_validation_is_repeatable_and_draws_on_no_state() -> None:
     objective = vae_objective()
     first = objective.validate(objective.network)
-    objective.losses(9, IDS)
+    objective.losses(9, IDS).terms
     assert objective.validate(objective.network) == first
     assert set(first) == {"held_out_psnr", "held_out_ssim", "held_out_l1"}
 
@@ -86,12 +86,12 @@ def test_dropped_conditions_reach_the_network_as_null() -> None:
     objective = denoiser_objective(dropout=1.0)
     seen: list[Condition] = []
     objective.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
-    objective.losses(0, IDS)
+    objective.losses(0, IDS).terms
     assert bool(seen[0].null.all())
     objective = denoiser_objective(dropout=0.25)
     objective.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
     for step in range(100):
-        objective.losses(step, IDS)
+        objective.losses(step, IDS).terms
     share = torch.stack([cond.null.float().mean() for cond in seen[1:]]).mean()
     assert abs(float(share) - 0.25) < 0.07
 
@@ -113,8 +113,8 @@ def test_of_text_and_class_either_may_be_left_out_alone() -> None:
 
     seen: list[Condition] = []
     objective = DenoiserObjective(Echo(), process, loss, latents, lambda i: both[i], ids, ids[:0], 7, CPU)
-    objective.losses(3, ids)
-    objective.losses(3, ids)
+    objective.losses(3, ids).terms
+    objective.losses(3, ids).terms
     (cond, again) = seen
     assert torch.equal(cond.with_text, again.with_text)
     with_text, with_class = cond.with_text, (cond.label >= 0) & ~cond.null

@@ -6,91 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from calotype.core.errors import UserError
 from calotype.training.augment import AugmentConfig, augment
-from calotype.training.ema import EMA
 from calotype.training.journal import Budget, Journal, Segment
 from calotype.training.metrics import Metrics, last_measures
-from calotype.training.muon import Muon, orthogonalize
-from calotype.training.optimizers import OptimizerConfig, build_optimizers, lr_factor, set_lr
 from calotype.training.pace import Pace
-
-
-def test_lr_warms_up_stays_and_ends_at_zero() -> None:
-    config = OptimizerConfig(warmup=10, decay_share=0.4)
-    segment = Segment(start=0, seconds=None, end=100)
-    factors = [lr_factor(step, segment, config) for step in range(101)]
-    assert factors[0] == pytest.approx(0.1)
-    assert factors[9] == factors[30] == factors[60] == 1
-    assert factors[80] == pytest.approx(0.5)
-    assert factors[100] == 0
-    later = Segment(start=100, seconds=None, end=200)
-    assert lr_factor(100, later, config) == pytest.approx(0.1)
-    assert lr_factor(180, later, config) == pytest.approx(0.5)
-
-
-def test_lr_before_the_decay_does_not_depend_on_the_length() -> None:
-    config = OptimizerConfig()
-    undecided, decided = Segment(0, 60.0, None), Segment(0, 60.0, 1000)
-    assert all(lr_factor(s, undecided, config) == lr_factor(s, decided, config) for s in range(600))
-
-
-def test_ema_by_hand_and_halflife_in_samples() -> None:
-    network = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(network.weight)
-    ema = EMA(network, halflife=8)
-    nn.init.ones_(network.weight)
-    ema.update(network, step=0, batch_size=4)
-    assert float(ema.network.weight) == pytest.approx(1 - 1 / 10)
-    late = EMA(nn.Linear(1, 1, bias=False), halflife=8)
-    nn.init.zeros_(late.network.weight)
-    for step in range(1000, 1002):  # two batches of four are one halflife
-        late.update(network, step=step, batch_size=4)
-    assert float(late.network.weight) == pytest.approx(0.5)
-
-
-def test_ema_follows_buffers() -> None:
-    network = nn.BatchNorm1d(2)
-    ema = EMA(network, halflife=10)
-    network.running_mean = torch.tensor([3.0, 4.0])
-    ema.update(network, 0, 1)
-    assert torch.equal(ema.network.running_mean, network.running_mean)
-
-
-@pytest.mark.parametrize("shape", [(3, 8, 20), (2, 20, 8), (1, 6, 6)])
-def test_orthogonalize_levels_the_singular_values(shape: tuple[int, int, int]) -> None:
-    torch.manual_seed(0)
-    matrices = torch.randn(shape)
-    turned = orthogonalize(matrices)
-    values = torch.linalg.svdvals(turned)
-    assert values.min() > 0.4
-    assert values.max() < 1.4
-    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
-    likeness = (turned * (u @ v)).sum((1, 2)) / (turned.norm(dim=(1, 2)) * (u @ v).norm(dim=(1, 2)))
-    assert likeness.min() > 0.95
-
-
-def test_muon_steps_are_as_long_whatever_the_gradients_scale() -> None:
-    moves = []
-    for scale in (1e-3, 1e3):
-        torch.manual_seed(0)
-        weight = nn.Parameter(torch.zeros(4, 2, 3, 3))
-        weight.grad = scale * torch.randn(4, 2, 3, 3)
-        Muon([weight], lr=0.1).step()
-        moves.append(weight.detach().clone())
-    torch.testing.assert_close(moves[0], moves[1], rtol=1e-3, atol=1e-4)
-    assert 0.05 < float(moves[0].norm()) < 0.3
-
-
-def test_optimizers_share_all_parameters_between_them() -> None:
-    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.GroupNorm(1, 3), nn.Flatten(), nn.Linear(3, 1))
-    optimizers = build_optimizers(network, OptimizerConfig(name="muon", lr=0.001, muon_lr=0.02))
-    held = [id(p) for o in optimizers for g in o.param_groups for p in g["params"]]
-    assert sorted(held) == sorted(id(p) for p in network.parameters())
-    set_lr(optimizers, 0.5)
-    assert [g["lr"] for o in optimizers for g in o.param_groups] == [0.0005, 0.01]
 
 
 def test_augment_is_a_function_of_seed_step_and_sample() -> None:

@@ -29,18 +29,18 @@ def test_the_kl_term_warms_up_linearly() -> None:
     warming = objective(kl_weight=0.5, kl_warmup=4)
     shares = []
     for step in range(6):
-        terms = {name: value.detach() for name, value in warming.losses(step, IDS).items()}
+        terms = {name: value.detach() for name, value in warming.losses(step, IDS).terms.items()}
         shares.append(float((terms["loss"] - terms["reconstruction"]) / terms["kl"]))
     assert shares == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.5, 0.5], rel=1e-3)
 
 
 def test_terms_are_logged_before_their_weights() -> None:
-    terms = objective(l1_weight=3.0, l2_weight=2.0, kl_weight=0.5, multiscale_weight=0.25).losses(0, IDS)
+    terms = objective(l1_weight=3.0, l2_weight=2.0, kl_weight=0.5, multiscale_weight=0.25).losses(0, IDS).terms
     assert list(terms) == ["loss", "reconstruction", "l1", "l2", "multiscale", "kl"]
     torch.testing.assert_close(terms["reconstruction"], 2 * terms["l2"] + 3 * terms["l1"])
     whole = terms["reconstruction"] + 0.5 * terms["kl"] + 0.25 * terms["multiscale"]
     torch.testing.assert_close(terms["loss"], whole)
-    doubled = objective(l1_weight=3.0, l2_weight=2.0, kl_weight=0.5, multiscale_weight=0.5).losses(0, IDS)
+    doubled = objective(l1_weight=3.0, l2_weight=2.0, kl_weight=0.5, multiscale_weight=0.5).losses(0, IDS).terms
     torch.testing.assert_close(doubled["multiscale"], terms["multiscale"])
 
 
@@ -61,7 +61,7 @@ def test_perceptual_term_is_the_distance_of_the_named_network(monkeypatch: pytes
 
     loaded: list[str] = []
     monkeypatch.setattr(module, "load_feature_maps", lambda name, device: loaded.append(name) or edges)
-    terms = objective(perceptual_weight=0.1).losses(0, IDS)
+    terms = objective(perceptual_weight=0.1).losses(0, IDS).terms
     assert loaded == ["efficientnet-lite0"]
     rest = terms["reconstruction"] + 1e-3 * terms["kl"]
     torch.testing.assert_close(terms["loss"], rest + 0.1 * terms["perceptual"])
@@ -121,13 +121,13 @@ def test_balance_makes_both_pull_equally_hard() -> None:
 
 def test_the_discriminator_joins_at_the_first_validation_without_progress() -> None:
     waiting = objective(adversarial_weight=0.5, adversarial_plateau=0.1)
-    assert "adversarial" not in waiting.losses(0, IDS)
+    assert "adversarial" not in waiting.losses(0, IDS).terms
     joined = []
     for l1 in (0.5, 0.4, 0.35, 0.32, 0.2):  # the second validation after 0.35 is the first that gains less than a tenth
         waiting.observe({"held_out_l1": l1})
         joined.append(waiting.adversarial)
     assert joined == [False, False, False, True, True]
-    terms = waiting.losses(1, IDS)
+    terms = waiting.losses(1, IDS).terms
     assert list(terms)[-3:] == ["adversarial", "balance", "discriminator"]
     rest = terms["reconstruction"] + 1e-3 * terms["kl"]
     torch.testing.assert_close(terms["loss"], rest + 0.5 * terms["balance"] * terms["adversarial"])
@@ -142,7 +142,7 @@ def test_without_a_discriminator_nothing_is_noted() -> None:
         plain.observe({"held_out_l1": 0.5})
     assert plain.auxiliary is None
     assert plain.state() == {}
-    assert "adversarial" not in plain.losses(0, IDS)
+    assert "adversarial" not in plain.losses(0, IDS).terms
 
 
 def test_balanced_gradients_at_the_last_layer() -> None:
@@ -152,7 +152,7 @@ def test_balanced_gradients_at_the_last_layer() -> None:
     for parameter in mixed.network.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     mixed.adversarial = True
-    terms, weight = mixed.losses(0, IDS), mixed.network.last_weight
+    terms, weight = mixed.losses(0, IDS).terms, mixed.network.last_weight
     whole, rest = (
         torch.autograd.grad(loss, weight, retain_graph=True)[0]
         for loss in (terms["loss"], terms["reconstruction"] + 1e-3 * terms["kl"])

@@ -25,6 +25,7 @@ def train(
     overrides: Sequence[str] = (),
     seed: int = 0,
     device: str = "auto",
+    track: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Run:
     """Train on `data` as `pipeline.train` does, then write `report.html`; returns the finished run.
@@ -43,6 +44,7 @@ def train(
         overrides=overrides,
         seed=seed,
         device=device,
+        track=track,
         reporter=reporter,
     )
     if not distributed.leads():

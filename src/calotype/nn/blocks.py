@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from calotype.nn.attention import CrossAttention, SpatialAttention
+from calotype.nn.dropout import Dropout
 from calotype.nn.layers import group_norm, zeroed
 from calotype.nn.transformer import SpatialTransformer
 
@@ -38,7 +39,7 @@ class ResidualBlock(nn.Module):
         self.scale_shift = scale_shift
         self.emb = nn.Linear(emb_channels, (1 + scale_shift) * out_channels) if emb_channels else None
         self.norm2 = group_norm(out_channels, groups, eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from calotype.core.errors import UserError
+from calotype.core import distributed
+from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import read_lines
 from calotype.core.progress import Reporter
 from calotype.images.dataset import PictureSet, load_prepared, prepare
@@ -18,6 +19,11 @@ from calotype.recipes import Recipe
 def take_in(run: Run, recipe: Recipe, data: Data, reporter: Reporter) -> PictureSet:
     """Decode the data once into the run; a run that has its pictures keeps them, and says if the data has changed."""
     pictures = load_prepared(run.data)
+    if pictures is None and distributed.rank() > 0:
+        raise CorruptFileError(
+            f"{run.data} cannot be seen by process {distributed.rank()}",
+            "give every machine the same --out, on a disk that all of them share",
+        )
     if pictures is None:
         if run.journal.exists():
             reporter.warn(
@@ -25,7 +31,7 @@ def take_in(run: Run, recipe: Recipe, data: Data, reporter: Reporter) -> Picture
             )
         reporter.stage("pictures", source_name(data))
         pictures = prepare(open_source(data, size=recipe.size), recipe.size, run.data, reporter, recipe.data)
-    elif changed := _changes(run, recipe, data, pictures):
+    elif distributed.rank() == 0 and (changed := _changes(run, recipe, data, pictures)):
         reporter.say(
             f"{changed} since this run began, which keeps the pictures it began with; to learn the new ones too: "
             f"calotype train {_word(source_name(data))} --size {pictures.size} "

@@ -21,13 +21,17 @@ from calotype.core.progress import Silent
 from calotype.core.tensors import load_tensors
 from calotype.recipes import Recipe
 from calotype.training.checkpoint import newest_checkpoint
+from calotype.training.settings import MAY_CHANGE as LOOP_MAY_CHANGE
 
 if TYPE_CHECKING:
     from calotype.pipeline.pipeline import Pipeline
 
 
 _OURS = re.compile(r"\.lock|\.config\.yaml\.\d+\.tmp")  # what may be there before config.yaml is
-MAY_CHANGE = ("recipe.vae.gate",)  # settings of which nothing that was trained depends
+MAY_CHANGE = (  # settings of which nothing that was trained depends, but for rounding
+    "recipe.vae.gate",
+    *(f"recipe.{stage}training.{name}" for stage in ("", "vae.") for name in LOOP_MAY_CHANGE),
+)
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,15 @@ def spent_on(stage_folder: Path) -> float:
     """Seconds that a stage has taken so far, over all its processes."""
     checkpoint = newest_checkpoint(stage_folder, Silent())
     return 0.0 if checkpoint is None else float(read_json(checkpoint / "state.json")["spent"])
+
+
+def progress_of(stage_folder: Path) -> tuple[int, float]:
+    """The steps that a stage has taken, and the seconds in the segment it is in."""
+    checkpoint = newest_checkpoint(stage_folder, Silent())
+    if checkpoint is None:
+        return 0, 0.0
+    state = read_json(checkpoint / "state.json")
+    return int(state["step"]), float(state["spent"]) - float(state.get("segment_began", 0.0))
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:

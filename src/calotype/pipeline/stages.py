@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -34,15 +36,18 @@ from calotype.pipeline.intake import mirrored, take_in
 from calotype.pipeline.latents import latents_of
 from calotype.pipeline.pipeline import Pipeline
 from calotype.pipeline.reserve import FINAL_SAMPLES, finish_seconds
-from calotype.pipeline.run import Run, spent_on
+from calotype.pipeline.run import Run, progress_of, spent_on
 from calotype.process import terminal_snr
 from calotype.recipes import Recipe
 from calotype.training.checkpoint import newest_checkpoint
 from calotype.training.denoiser_objective import DenoiserObjective
 from calotype.training.journal import Budget, Journal
-from calotype.training.loop import LoopConfig, StageRun, train_stage
+from calotype.training.loop import StageRun, train_stage
 from calotype.training.metrics import Metrics, last_measures
 from calotype.training.objective import Objective
+from calotype.training.parallel import plain
+from calotype.training.settings import LoopConfig, check_decay
+from calotype.training.tracking import Trackers
 from calotype.training.vae_objective import VAEObjective
 
 LEAST_SHARE = 0.5  # of the denoiser's share of a timed run that it gets even when the first stage came late
@@ -58,12 +63,23 @@ class Stages:
     device: torch.device
     reporter: Reporter
     started: float
+    track: Sequence[str] = ()
     trained_for: float = field(default=0.0, init=False)
 
     def run_all(self, data: Data, from_model: str | Path | None) -> None:
         """Every stage in turn."""
-        pictures = take_in(self.run, self.recipe, data, self.reporter)
-        conditions = prepare_conditions(self.run, self.recipe, pictures, self.reporter)
+        self.trackers = self._open_trackers()
+        with closing(self.trackers):
+            self._run_all(data, from_model)
+
+    def _run_all(self, data: Data, from_model: str | Path | None) -> None:
+        timed = self.budget.minutes is not None
+        check_decay("vae.training", self.recipe.vae.training, timed=timed)
+        check_decay("training", self.recipe.training, timed=timed)
+        pictures = distributed.leader_first(lambda: take_in(self.run, self.recipe, data, self.reporter))
+        conditions = distributed.leader_first(
+            lambda: prepare_conditions(self.run, self.recipe, pictures, self.reporter)
+        )
         loss = self.recipe.loss.model_copy(update={"flip": mirrored(self.recipe, pictures, self.reporter)})
         self.recipe = conditions.fill(self.recipe).model_copy(update={"loss": loss})
         start = load(from_model, "cpu") if from_model is not None else None
@@ -73,15 +89,34 @@ class Stages:
                 "start from a model of the same --size, with captions if these pictures have them, or leave --from out",
             )
         self.journal = Journal(self.run.journal)
-        self.journal.request(self.budget)
+        self._request()
         vae = self.vae(pictures, start)
-        distributed.barrier()  # those who `assist` wait for the VAE
         flip = bool(self.recipe.loss.flip)
         latents = latents_of(self.run, pictures, vae, mirrored=flip, from_model=from_model, reporter=self.reporter)
         codec = Codec(vae, latents.statistics, self.recipe.size).to(self.device)
-        pass_gate(self.run, self.recipe, codec, latents, pictures, self.budget, self.reporter)
+        if distributed.rank() == 0:
+            pass_gate(self.run, self.recipe, codec, latents, pictures, self.budget, self.reporter)
+        distributed.barrier()
         network = self.denoiser(pictures, conditions, latents, codec, start)
         self.finish(conditions, codec, network)
+
+    def _request(self) -> None:
+        """Note what is asked for; a smaller budget than before brings the end nearer, where that can still be."""
+        asked, budget = self.journal.requests(), self.budget
+        nearer = bool(asked) and (asked[-1].minutes is None) == (budget.minutes is None)
+        if not nearer or budget.amount >= asked[-1].amount:
+            self.journal.request(budget)
+            return
+        step, spent = distributed.share(progress_of(self.run.denoiser) if distributed.rank() == 0 else (0, 0.0))
+        training = self.recipe.training.optimizer
+        self.journal.shorten(budget, step, spent, 1 - training.plateau_share)
+
+    def _open_trackers(self) -> Trackers:
+        """Those that were asked for; of several processes the first one alone tells them anything."""
+        names = self.track if distributed.rank() == 0 else ()
+        config = self.recipe.model_dump(mode="json")
+        folder = self.run.folder
+        return Trackers(folder, names, project="calotype", run=folder.name, config=config, reporter=self.reporter)
 
     def vae(self, pictures: PictureSet, start: Pipeline | None) -> FirstStage:
         """Train the VAE, or take the one that was named, and freeze it."""
@@ -113,12 +148,15 @@ class Stages:
         )
         shown = previews.shown_ids(pictures)
 
-        def preview(step: int, network: nn.Module) -> None:
-            assert isinstance(network, FirstStage)
-            previews.reconstructions(network, pictures, shown, self.run.samples / f"vae-{step:08d}.png")
+        def preview(step: int, averaged: nn.Module, live: nn.Module) -> None:
+            assert isinstance(averaged, FirstStage)
+            if distributed.rank() == 0:
+                sheet = self.run.samples / f"vae-{step:08d}.png"
+                previews.reconstructions(averaged, pictures, shown, sheet)
+                self.trackers.image("vae", step, sheet)
 
         self.reporter.stage("vae", f"{count_parameters(vae):,} parameters")
-        trained = self._train(objective, recipe.vae.training, self.run.vae, preview)
+        trained = self._train(objective, recipe.vae.training, self.run.vae, preview, pictures)
         assert isinstance(trained, FirstStage)
         return trained.eval().requires_grad_(False)
 
@@ -154,19 +192,23 @@ class Stages:
             self.device,
         )
 
-        def preview(step: int, averaged: nn.Module) -> None:
-            assert isinstance(averaged, UNet)
-            model = assemble(recipe, codec, averaged, conditions.classes, conditions.facts, self.device)
+        def preview(step: int, averaged: nn.Module, live: nn.Module) -> None:
             num_steps = min(recipe.sampling.num_steps, previews.MAX_STEPS)
-            previews.samples(model, self.run.samples / f"denoiser-{step:08d}.png", limit=16, num_steps=num_steps)
+            for weights, ending, limit in ((averaged, "", 16), (live, "-live", 8)):
+                assert isinstance(weights, UNet)
+                with previews.frozen(weights):
+                    model = assemble(recipe, codec, weights, conditions.classes, conditions.facts, self.device)
+                    sheet = self.run.samples / f"denoiser-{step:08d}{ending}.png"
+                    previews.samples(model, sheet, limit=limit, num_steps=num_steps)
+                self.trackers.image(f"denoiser{ending}", step, sheet)
 
         self.reporter.stage("denoiser", f"{count_parameters(network):,} parameters; {terminal_snr(process)}")
         planned, requests = len(self.journal.segments("denoiser")), self.journal.requests()
         for number in range(planned, len(requests)):
             if number > 0:  # a segment starts where the one before it ended, so that one must be done
-                self._train(objective, recipe.training, self.run.denoiser, preview)
+                self._train(objective, recipe.training, self.run.denoiser, preview, pictures)
             self._plan_denoiser(requests, number)
-        averaged = self._train(objective, recipe.training, self.run.denoiser, preview)
+        averaged = self._train(objective, recipe.training, self.run.denoiser, preview, pictures)
         assert isinstance(averaged, UNet)
         return averaged
 
@@ -182,7 +224,8 @@ class Stages:
             seconds = 60 * (request.minutes - before.minutes)
         else:
             at_the_end = finish_seconds(self.recipe, self.device)
-            left = 60 * request.minutes - self._overhead() - spent_on(self.run.vae) - at_the_end
+            spent = spent_on(self.run.vae) if distributed.rank() == 0 else 0.0  # rank 0's word is what counts
+            left = 60 * request.minutes - self._overhead() - spent - at_the_end
             seconds = max(left, LEAST_SHARE * (1 - self.recipe.vae.share) * 60 * request.minutes)
             if seconds > left:
                 self.reporter.warn(
@@ -192,7 +235,7 @@ class Stages:
         self.journal.add("segment", stage="denoiser", start=start, seconds=round(max(seconds, 1.0), 1))
 
     def finish(self, conditions: Conditions, codec: Codec, network: UNet) -> None:
-        """Write the bundle and the last sheet of samples, unless this very state was written before."""
+        """Draw the last sheet of samples, together, and write it and the bundle, unless this state was written before."""
         run, recipe = self.run, self.recipe
         steps = {stage: self.journal.segments(stage)[-1].end for stage in ("vae", "denoiser")}
         facts = {
@@ -207,19 +250,32 @@ class Stages:
         }
         if isinstance(codec.vae, PretrainedVAE):
             facts |= {"vae_source": codec.vae.config.source, "vae_sha256": codec.vae.fingerprint}
-        if run.facts() == facts and (run.model / "manifest.json").exists():
+        if distributed.share(run.facts() == facts and (run.model / "manifest.json").exists()):
             self.reporter.say("this run is finished; a larger --minutes or --steps trains on")
             return
         self.reporter.stage("samples")
         model = assemble(recipe, codec, network, conditions.classes, facts, self.device)
         sheet = previews.samples(model, run.samples / "final.png", limit=FINAL_SAMPLES)
-        save_bundle(model, run.model, sheet)
-        run.write_facts(facts)
+        network = plain(network, UNet(recipe.network))
+        if distributed.rank() == 0:
+            save_bundle(replace(model, network=network), run.model, sheet)
+            run.write_facts(facts)
 
-    def _train(self, objective: Objective, config: LoopConfig, folder: Path, preview: previews.Preview) -> nn.Module:
-        entered = time.monotonic()
-        metrics = Metrics(self.run.metrics, objective.stage)
-        stage = StageRun(folder, self.journal, metrics, self.recipe.seed, self.reporter, preview)
+    def _train(
+        self,
+        objective: Objective,
+        config: LoopConfig,
+        folder: Path,
+        preview: previews.Preview,
+        pictures: PictureSet,
+    ) -> nn.Module:
+        entered, writes = time.monotonic(), distributed.rank() == 0
+        metrics = Metrics(self.run.metrics, objective.stage, writes=writes, tracked=self.trackers.record)
+
+        def named(sample: int) -> str:
+            return pictures.names[int(pictures.train_ids[sample])]
+
+        stage = StageRun(folder, self.journal, metrics, self.recipe.seed, self.reporter, preview, named)
         try:
             return train_stage(objective, config, stage)
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from calotype.core import distributed
@@ -15,7 +16,6 @@ from calotype.images.sizing import SMALL, natural_size
 from calotype.images.source import Data, open_source, source_name
 from calotype.latents import pretrained_vae_config
 from calotype.pipeline.bundle import load
-from calotype.pipeline.latents import assist
 from calotype.pipeline.run import Run
 from calotype.pipeline.stages import Stages
 from calotype.recipes import Recipe, get_recipe
@@ -36,12 +36,15 @@ def train(
     overrides: Sequence[str] = (),
     seed: int = 0,
     device: str = "auto",
+    track: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Run:
     """Train a latent diffusion model on `data`, or continue the run in `out`; returns the finished run.
 
     `minutes` is the length of the whole run (default 30), `steps` that of the denoiser's training instead. The same
-    call continues a stopped run, to the bit; a larger budget trains on. Raises UserError for wrong input.
+    call continues a stopped run, to the bit; a larger budget trains on. `track` names what is told of progress besides
+    metrics.jsonl: tensorboard, wandb, trackio. Under torchrun every process makes this call, and all train together.
+    Raises UserError for wrong input.
     """
     started = time.monotonic()
     if minutes is not None and steps is not None:
@@ -54,24 +57,19 @@ def train(
         raise UserError("pictures without a name need a folder for their run", "give out='runs/mine'")
     run = Run(Path(out) if out is not None else Path("runs") / (Path(source_name(data)).stem or "run"))
     try:
-        with distributed.joined(choose_device(device)) as own_device:
-            if distributed.rank() > 0:
-                assist(run, from_model, own_device, Silent())
-            else:
+        with distributed.joined(choose_device(device)) as own_device, ExitStack() as held:
+            if distributed.rank() == 0:
                 words = source_name(data)
                 if size is None:
                     size, data = _sized(run, data)
                 asked = _settings(run, recipe, size, seed, overrides, from_model)
-                stages = Stages(run, asked, budget, own_device, reporter or Silent(), started)
-                with run.locked():
-                    run.write_config(
-                        {
-                            "data": words,
-                            "from": from_model and str(from_model),
-                            "recipe": asked.model_dump(mode="json"),
-                        }
-                    )
-                    stages.run_all(data, from_model)
+                origin = from_model and str(from_model)
+                held.enter_context(run.locked())
+                run.write_config({"data": words, "from": origin, "recipe": asked.model_dump(mode="json")})
+            distributed.barrier()
+            teller = (reporter or Silent()) if distributed.rank() == 0 else Silent()
+            stages = Stages(run, run.recipe, budget, own_device, teller, started, track)
+            stages.run_all(data, from_model)
             distributed.barrier()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -1,7 +1,7 @@
 """The forward process: how pictures turn into noise, exactly. No weights, float64. docs/math.md derives it."""
 
 from calotype.process.config import process_from_config
-from calotype.process.forward import add_noise, posterior
+from calotype.process.forward import add_noise, noise_angle, posterior
 from calotype.process.gaussian import Process, RectifiedFlow, VarianceExploding, VariancePreserving
 from calotype.process.parameterization import (
     Parameterization,
@@ -32,6 +32,7 @@ __all__ = [
     "check_weighting",
     "eps_from_x0",
     "loss_weight",
+    "noise_angle",
     "posterior",
     "process_from_config",
     "sample_t",

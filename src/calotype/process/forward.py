@@ -1,5 +1,6 @@
 """What any process allows: noising, and the exact posterior between two of its levels."""
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,12 @@ def add_noise(process: Any, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """x_t = a x0 + b eps (eq. 1), a draw from q(x_t given x0) for eps ~ N(0, I). x0, eps (b, ...), t () or (b,)."""
     t = torch.as_tensor(t)
     return broadcast(process.signal_rate(t), x0) * x0 + broadcast(process.noise_rate(t), x0) * eps
+
+
+def noise_angle(process: Any, t: Tensor) -> Tensor:
+    """How noisy a level is, whatever the family: (2 / pi) arctan(b / a), 0 clean and 1 pure noise (eq. 54), like t."""
+    t = torch.as_tensor(t)
+    return torch.atan2(process.noise_rate(t), process.signal_rate(t)) * (2 / math.pi)
 
 
 def posterior(process: Any, x0: Tensor, x_t: Tensor, t: Tensor, t_next: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from calotype.network.unet import UNetConfig
 from calotype.recipes.recipe import Recipe, VAESection
-from calotype.training.loop import LoopConfig
+from calotype.training.settings import LoopConfig
 from calotype.training.optimizers import OptimizerConfig
 
 

@@ -3,7 +3,7 @@
 from calotype.network.unet import UNetConfig
 from calotype.recipes.recipe import ProcessSection, Recipe, SamplingSection, VAESection
 from calotype.training.denoiser_objective import DenoiserLossConfig
-from calotype.training.loop import LoopConfig
+from calotype.training.settings import LoopConfig
 from calotype.training.optimizers import OptimizerConfig
 
 

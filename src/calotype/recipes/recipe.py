@@ -17,7 +17,7 @@ from calotype.sampling import get_sampler
 from calotype.sampling.grids import GridKind
 from calotype.training.adversarial import SMALLEST_JUDGED
 from calotype.training.denoiser_objective import DenoiserLossConfig
-from calotype.training.loop import LoopConfig
+from calotype.training.settings import LoopConfig
 from calotype.training.vae_objective import VAELossConfig
 
 

@@ -10,12 +10,25 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calotype.core import distributed
 from calotype.core.config import Config
 from calotype.core.random import normal, uniform
 from calotype.latents import LatentSet
 from calotype.network.conditioning import Condition
 from calotype.network.denoiser import NetworkDenoiser
-from calotype.process import Density, Parameterization, Process, Weighting, add_noise, loss_weight, sample_t, target
+from calotype.nn.dropout import dropping
+from calotype.process import (
+    Density,
+    Parameterization,
+    Process,
+    Weighting,
+    add_noise,
+    loss_weight,
+    noise_angle,
+    sample_t,
+    target,
+)
+from calotype.training.objective import Losses, shared_sums
 
 
 class DenoiserLossConfig(Config):
@@ -47,6 +60,8 @@ class DenoiserObjective:
 
     stage = "denoiser"
     auxiliary: nn.Module | None = None
+    best: tuple[str, Literal["min", "max"]] = ("held_out_error", "min")
+    steady = "loss"
 
     def __init__(
         self,
@@ -67,7 +82,7 @@ class DenoiserObjective:
         self.num_samples = len(train_ids)
         self.fixed = {"held_out_error": held_out_ids[:256], "train_error": train_ids[:256]}
 
-    def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
+    def losses(self, step: int, ids: Tensor) -> Losses:
         shape = self.latents.shape
         draws = uniform(self.seed, "time-drop-flip", step, ids, (3,)).to(self.device)
         pictures = self.train_ids[ids].to(self.device)
@@ -78,13 +93,13 @@ class DenoiserObjective:
         process = self.process
         config = self.config
         t = sample_t(process, draws[:, 0], config.density, loc=config.density_loc, scale=config.density_scale)
-        prediction = self.denoiser.predict(add_noise(process, x0, t, eps), t, cond)
+        with dropping(self.seed, step, ids):
+            prediction = self.denoiser.predict(add_noise(process, x0, t, eps), t, cond)
         wanted = target(config.parameterization, process, x0, eps, t)
-        distance = DISTANCES[config.distance](prediction, wanted, reduction="none")
-        if config.weighting == "constant":
-            return {"loss": distance.mean()}
-        weight = loss_weight(process, config.weighting, config.parameterization, t, gamma=config.gamma)
-        return {"loss": (weight.to(distance) * distance.mean((1, 2, 3))).mean()}
+        each = DISTANCES[config.distance](prediction, wanted, reduction="none").mean((1, 2, 3))
+        if config.weighting != "constant":
+            each = loss_weight(process, config.weighting, config.parameterization, t, gamma=config.gamma).to(each) * each
+        return Losses({"loss": each.mean()}, each.detach(), noise_angle(process, t))
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -93,8 +108,9 @@ class DenoiserObjective:
         errors = {}
         for name, ids in self.fixed.items():
             if len(ids):
-                errors[name] = sum(self._error(denoiser, part) * len(part) for part in ids.split(64)) / len(ids)
-        return errors
+                parts = distributed.even_parts(ids, 64)
+                errors[name] = sum(self._error(denoiser, part) * counted for part, counted in parts) / len(ids)
+        return shared_sums(errors)
 
     def observe(self, measures: dict[str, float]) -> None:
         """Nothing here depends on measures."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from calotype.core.errors import UserError
-from calotype.core.files import read_lines, write_text
+from calotype.core import distributed
+from calotype.core.errors import CorruptFileError, UserError
+from calotype.core.files import write_text
 
 
 @dataclass(frozen=True)
@@ -28,28 +30,45 @@ class Budget:
 
 @dataclass(frozen=True)
 class Segment:
-    """Steps [start, end) of a stage under one learning-rate curve; `end` is None until it is decided."""
+    """Steps [start, end) of a stage under one learning-rate curve; `end` is None until it is decided.
+
+    `decay_from` is the step the rate falls from, where that was decided too.
+    """
 
     start: int
     seconds: float | None
     end: int | None
+    decay_from: int | None = None
 
 
 class Journal:
-    """An append-only list of events in `journal.jsonl`; every change is written atomically before it takes effect."""
+    """An append-only list of events in `journal.jsonl`; every change is written atomically before it takes effect.
+
+    Where several processes work together all call its methods alike, rank 0 decides and writes, and all get its events.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.events: list[dict[str, Any]] = list(read_lines(path))
+        self.events: list[dict[str, Any]] = distributed.share(_read(path) if distributed.rank() == 0 else [])
 
     def add(self, event: str, **facts: Any) -> None:
         """Write one event; it is durable when this returns."""
-        self.events.append({"event": event, **facts})
-        write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.events))
+        self.events.append(distributed.share({"event": event, **facts}))
+        if distributed.rank() == 0:
+            write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.events))
+
+    def identity(self, stage: str) -> str:
+        """What marks this run's checkpoints of a stage as its own; runs of an older calotype have none."""
+        return next((f"{record['id']}/{stage}" for record in self.events if record["event"] == "run"), "")
 
     def request(self, budget: Budget) -> None:
-        """Record what the user asks for. The same continues, a larger budget trains on, anything else is refused."""
+        """Record what the user asks for. The same continues, a larger budget trains on, anything else is refused.
+
+        (A smaller one that the denoiser has not reached is another matter: `shorten`.)
+        """
         asked = self.requests()
+        if not self.events:
+            self.add("run", id=uuid4().hex)
         if asked and asked[-1] == budget:
             return
         if asked and (asked[-1].minutes is None) != (budget.minutes is None):
@@ -61,7 +80,59 @@ class Journal:
 
     def requests(self) -> list[Budget]:
         """The budgets asked for, in order."""
-        return [Budget(e["minutes"], e["steps"]) for e in self.events if e["event"] == "request"]
+        found: list[Budget] = []
+        for record in self.events:
+            if record["event"] in ("request", "shortened"):
+                kept = found if record["event"] == "request" else found[:-1]
+                found = [*kept, Budget(record["minutes"], record["steps"])]
+        return found
+
+    def shorten(self, budget: Budget, step: int, spent: float, decay_share: float) -> None:
+        """Give the last request a smaller `budget` and so a nearer end to the denoiser, which is at `step`.
+
+        Its decay then begins at once, or where it would for a run of that length from the start. Refused (UserError)
+        where that end is past, or the decay has begun.
+        """
+        segments, old = self.segments("denoiser"), self.requests()[-1]
+        facts: dict[str, Any] = {"minutes": budget.minutes, "steps": budget.steps}
+        if len(segments) == len(self.requests()):
+            segment = segments[-1]
+            begun = segment.end is not None and step > _decay_begins(segment, decay_share)
+            if budget.steps is not None and not begun and step < budget.steps:
+                shorter = Segment(segment.start, None, budget.steps)
+                facts |= {"stage": "denoiser", "end": budget.steps}
+                facts["decay_from"] = max(step, _decay_begins(shorter, decay_share))
+            elif budget.minutes is not None and segment.end is None and segment.seconds is not None:
+                seconds = segment.seconds - 60 * ((old.minutes or 0) - budget.minutes)
+                facts |= {"stage": "denoiser", "seconds": round(seconds, 1)}
+                begun = seconds <= spent
+            else:
+                begun = True
+            if begun:
+                raise UserError(
+                    f"this run was already given {old} and is too far on to end at {budget}",
+                    "give the same command as before to finish it, or choose another --out",
+                )
+        self.add("shortened", **facts)
+
+    def rate_factor(self, stage: str, step: int) -> float:
+        """What is left of the learning rate at `step` after the times that training diverged and went back."""
+        factor = 1.0
+        for record in self._of(stage, "rolled_back"):
+            factor *= record["rate"] if record["to"] <= step else 1.0
+        return factor
+
+    def rollbacks(self, stage: str) -> int:
+        """How often a stage went back."""
+        return len(self._of(stage, "rolled_back"))
+
+    def micro_batch(self, stage: str, step: int) -> int | None:
+        """How many samples at a time had to do from `step` on, for want of memory; None where there was no want."""
+        found = [record["size"] for record in self._of(stage, "micro_batch") if record["step"] <= step]
+        return min(found, default=None)
+
+    def _of(self, stage: str, event: str) -> list[dict[str, Any]]:
+        return [record for record in self.events if record["event"] == event and record["stage"] == stage]
 
     def segments(self, stage: str) -> list[Segment]:
         """The stage's segments in order."""
@@ -72,5 +143,26 @@ class Journal:
             if record["event"] == "segment":
                 found.append(Segment(record["start"], record.get("seconds"), record.get("end")))
             elif record["event"] == "decided":
-                found[-1] = Segment(found[-1].start, found[-1].seconds, record["end"])
+                found[-1] = replace(found[-1], end=record["end"])
+            elif record["event"] == "shortened":
+                changed = {name: record[name] for name in ("seconds", "end", "decay_from") if name in record}
+                found[-1] = replace(found[-1], **changed)
         return found
+
+
+def _decay_begins(segment: Segment, decay_share: float) -> int:
+    assert segment.end is not None
+    return segment.end - round(decay_share * (segment.end - segment.start))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The events; the journal is written whole, so a line that is none was altered (CorruptFileError)."""
+    if not path.exists():
+        return []
+    try:
+        events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError:
+        events = [None]
+    if not all(isinstance(record, dict) and "event" in record for record in events):
+        raise CorruptFileError(f"{path} was altered", "restore it: it says which steps this run takes")
+    return events

@@ -1,62 +1,56 @@
-"""The one training loop, of both stages: exact to resume, safe to kill."""
+"""The one training loop, of both stages: exact to resume, safe to kill, the same on one process or many."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
-from torch import nn, optim
+import torch
+from torch import nn
 
-from calotype.core.config import Config
+from calotype.core import distributed
 from calotype.core.errors import UserError
 from calotype.core.progress import Reporter
 from calotype.core.random import batch_ids
-from calotype.training.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from calotype.training.ema import EMA
+from calotype.training.checkpoint import Checkpoint, Retention, newest_checkpoint, read_checkpoint, save_checkpoint
+from calotype.training.engine import NOISE_BINS, Engine, Outcome
+from calotype.training.guard import MOST_ROLLBACKS, MOST_SKIPPED, Guard, Verdict
 from calotype.training.journal import Journal, Segment
 from calotype.training.metrics import Metrics
 from calotype.training.objective import Objective
-from calotype.training.optimizers import OptimizerConfig, build_optimizers, lr_factor, set_lr
+from calotype.training.optimizers import lr_factor
 from calotype.training.pace import Pace
+from calotype.training.post_hoc import save_snapshot
+from calotype.training.settings import LoopConfig
 from calotype.training.signals import StopRequest
 
 FIRST_PREVIEW = 125  # steps; the next ones at 250, 500, 1000, ...
-AUXILIARY_RATE = 0.25  # of the network's AdamW rate: stable in a short trial, not tuned
-DECIDE_AT = 0.45  # share of a timed segment after which its number of steps is decided; decay starts later
-
-
-class LoopConfig(Config):
-    """How a stage is trained. Intervals are in steps, so that records and previews replay exactly."""
-
-    batch_size: int = Field(64, ge=1)
-    optimizer: OptimizerConfig = OptimizerConfig()
-    ema_halflife: float = Field(20_000, gt=0)
-    log_every: int = Field(25, ge=1)
-    validate_every: int = Field(500, ge=1)
-    checkpoint_seconds: float = Field(45, ge=0)
+DECIDE_BEFORE = 0.02  # share of a timed segment that lies between deciding its number of steps and the decay
+ROLLED_BACK_RATE = 0.5  # of the rate that made training diverge
 
 
 @dataclass
 class StageRun:
-    """Everything a stage needs besides its objective."""
+    """Everything a stage needs besides its objective. `named` says what a sample is, by its index."""
 
     folder: Path
     journal: Journal
     metrics: Metrics
     seed: int
     reporter: Reporter
-    preview: Callable[[int, nn.Module], None]
+    preview: Callable[[int, nn.Module, nn.Module], None]  # step, averaged weights, live ones
+    named: Callable[[int], str] = str
 
 
 def train_stage(objective: Objective, config: LoopConfig, run: StageRun) -> nn.Module:
     """Train until the journal's last segment of this stage is done; returns the averaged network.
 
     Continues from the newest whole checkpoint. Every step depends only on the weights and (seed, step), so that a run
-    stopped at any instant ends bit-identical to an undisturbed one with the same segments.
+    stopped at any instant ends bit-identical to an undisturbed one with the same segments. Of several processes, all
+    call this; rank 0 alone writes and decides by the clock.
     """
     trainer = _Trainer(objective, config, run)
     with StopRequest() as stop:
@@ -65,13 +59,16 @@ def train_stage(objective: Objective, config: LoopConfig, run: StageRun) -> nn.M
             trainer.keep_books(segment)
             if trainer.step == segment.end:
                 trainer.finish()
-            if stop.requested:
+                trainer.segment_began = trainer.elapsed()
+            stopped, due, decided = trainer.agreed(segment, stop.requested)
+            if decided:
+                trainer.decide(segment)
+            if stopped or due:
                 trainer.save()
+            if stopped:
                 raise KeyboardInterrupt
-            if time.monotonic() - trainer.saved_at > config.checkpoint_seconds:
-                trainer.save()
         trainer.finish()
-    return trainer.ema.network
+    return trainer.engine.ema.network
 
 
 class _Trainer:
@@ -79,28 +76,26 @@ class _Trainer:
 
     def __init__(self, objective: Objective, config: LoopConfig, run: StageRun) -> None:
         self.objective, self.config, self.run = objective, config, run
-        self.network = objective.network.train()
-        self.optimizers: list[optim.Optimizer] = build_optimizers(self.network, config.optimizer)
-        self.auxiliary = objective.auxiliary
-        if self.auxiliary is not None:
-            its_own = {"name": "adamw", "lr": AUXILIARY_RATE * config.optimizer.lr}
-            self.optimizers += build_optimizers(self.auxiliary, config.optimizer.model_copy(update=its_own))
-        self.ema = EMA(self.network, config.ema_halflife)
-        self.step, self.spent, self.resumed_at = 0, 0.0, 0
+        self.engine = Engine(objective, config)
+        self.identity = run.journal.identity(objective.stage)
+        self.step, self.spent, self.segment_began = 0, 0.0, 0.0
         self.saved_step: int | None = None
-        self.lr = 0.0
-        checkpoint = newest_checkpoint(run.folder, run.reporter)
-        state = None
-        if checkpoint is not None:
-            state = load_checkpoint(checkpoint, self.network, self.ema.network, self.optimizers, self.auxiliary)
-            objective.restore(state.get("objective", {}))
-            self.step = self.resumed_at = self.saved_step = int(state["step"])
-            self.spent = float(state["spent"])
-        run.metrics.rewind(self.step, state and state["metrics"])
-        if checkpoint is not None and self.segment() is not None:
+        self.guard = Guard()
+        self.measures: tuple[int, dict[str, float]] = (-1, {})
+        self.best: float | None = None
+        newest = self._newest()
+        if newest is not None:
+            state = self._restore(newest)
+            self.spent, self.segment_began = float(state["spent"]), float(state.get("segment_began", 0))
+        else:
+            run.metrics.rewind(0, None)
+        self.resumed_at = self.step
+        if newest is not None and self.segment() is not None:
             run.reporter.say(f"continuing the {objective.stage} from step {self.step:,}")
         self.started = self.saved_at = self.shown_at = time.monotonic()
         self.pace = Pace(self.step, self.started)
+        if newest is None and self.segment() is not None:
+            self.save()  # what training goes back to should it diverge; and a disk that cannot hold it shows now
 
     def segment(self) -> Segment | None:
         """The segment that the next step belongs to; None when all are done."""
@@ -110,46 +105,65 @@ class _Trainer:
         return None
 
     def take_step(self, segment: Segment) -> None:
-        """One batch: losses, gradient, update, average."""
-        config = self.config
-        self.lr = set_lr(self.optimizers, lr_factor(self.step, segment, config.optimizer))
-        ids = batch_ids(self.run.seed, self.step, config.batch_size, self.objective.num_samples)
-        losses = self.objective.losses(self.step, ids)
-        losses["loss"].backward()
-        norms = [nn.utils.clip_grad_norm_(self.network.parameters(), config.optimizer.clip_norm)]
-        if self.auxiliary is not None and "discriminator" in losses:
-            losses["discriminator"].backward()
-            norms.append(nn.utils.clip_grad_norm_(self.auxiliary.parameters(), config.optimizer.clip_norm))
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        if not all(map(math.isfinite, [*values.values(), *map(float, norms)])):
-            raise UserError(
-                f"the {self.objective.stage}'s loss is not finite at step {self.step + 1}",
-                "lower the rate with --set and a new --out; the last checkpoint is whole",
-            )
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.ema.update(self.network, self.step, config.batch_size)
+        """One batch: losses, gradient, update, average; or what the guard says instead."""
+        step, stage = self.step, self.objective.stage
+        ids = batch_ids(self.run.seed, step, self.config.batch_size, self.objective.num_samples)
+        outcome = self._computed(ids)
+        if outcome.overflow and self.engine.arithmetic.lower():
+            self.engine.discard()
+            self.step += 1
+            return
+        culprits = [] if outcome.finite else outcome.culprits()
+        steady = outcome.terms.get(self.objective.steady, outcome.terms["loss"])
+        verdict = self.guard.judge(steady, finite=outcome.finite, all_samples=len(culprits) == len(ids))
+        if verdict is Verdict.ROLL_BACK:
+            self.engine.discard()
+            self._roll_back("its loss is not finite" if not outcome.finite else f"its loss has grown to {steady:.3g}")
+            return
+        if verdict is Verdict.SKIP:
+            self.engine.discard()
+            self._tell_skipped(culprits)
+        else:
+            factor = lr_factor(step, segment, self.config.optimizer) * self.run.journal.rate_factor(stage, step)
+            self.engine.apply(step, factor)
+            bins = None if outcome.bins is None else {"loss_by_noise": outcome.bins}
+            self.run.metrics.add({**outcome.terms, "gradient_norm": outcome.norms[0]}, bins)
         self.step += 1
-        self.run.metrics.add(values)
 
     def keep_books(self, segment: Segment) -> None:
-        """Log, validate, preview, at steps that do not depend on the clock; decide the length, which does, once."""
-        config, step = self.config, self.step
+        """Log, validate, preview, keep averages, at steps that do not depend on the clock."""
+        config, step, best_yet = self.config, self.step, False
         self._show(segment)
-        if step % config.log_every == 0:
+        if step % config.log_every == 0 and self.run.metrics.counts:
             self._log()
-        if step % config.validate_every == 0:
+        if step % config.validate_every == 0 and self.measures[0] != step:
             self.objective.observe(self._validate())
+            best_yet = self._is_best()
         if step >= FIRST_PREVIEW and step % FIRST_PREVIEW == 0 and (step // FIRST_PREVIEW).bit_count() == 1:
-            self.run.preview(step, self.ema.network)
-        if segment.end is None and segment.seconds is not None and self.elapsed() >= DECIDE_AT * segment.seconds:
-            seconds_left = max(0.0, segment.seconds - self.elapsed())
-            end = step + max(1, round(seconds_left * (step - segment.start) / self.elapsed()))
-            self.run.journal.add("decided", stage=self.objective.stage, end=end, rate=round(self.rate(), 1))
+            self.run.preview(step, self.engine.ema.network, self.engine.network)
+        if config.post_hoc is not None and config.post_hoc.due(step):
+            self._snapshot()
+        if best_yet and config.keep_best and step != segment.end:
+            self.save()
+
+    def agreed(self, segment: Segment, stop: bool) -> tuple[bool, bool, bool]:
+        """Whether to stop, to save and to decide the segment's length: anyone may ask to stop, rank 0 has the clock."""
+        now, leads = time.monotonic(), distributed.rank() == 0
+        due = leads and self.guard.calm and now - self.saved_at > self.config.checkpoint_seconds
+        decided = leads and self._length_due(segment)
+        flags = distributed.total(torch.tensor([float(stop), float(due), float(decided)]))
+        stopped, saving, deciding = (flag > 0 for flag in flags.tolist())
+        return stopped, saving, deciding
+
+    def decide(self, segment: Segment) -> None:
+        """Write down, once, how many steps fit into the rest of a timed segment at the rate of late."""
+        assert segment.seconds is not None
+        left = max(0.0, segment.seconds - self.elapsed() + self.segment_began)
+        end = self.step + max(1, round(left * self.pace.late_rate(self.step, time.monotonic())))
+        self.run.journal.add("decided", stage=self.objective.stage, end=end, rate=round(self.rate(), 1))
 
     def elapsed(self) -> float:
-        """Seconds spent in this segment, over all the processes that worked on it."""
+        """Seconds spent in this stage, over all the processes that worked on it one after another."""
         return self.spent + time.monotonic() - self.started
 
     def rate(self) -> float:
@@ -158,12 +172,18 @@ class _Trainer:
         return steps * self.config.batch_size / max(time.monotonic() - self.started, 1e-9)
 
     def save(self) -> None:
-        """Write a checkpoint of this instant."""
+        """Write a checkpoint of this instant; what every process has goes into the one file."""
         if self.saved_step != self.step:
-            state = {"spent": round(self.elapsed(), 3), "metrics": self.run.metrics.state()}
-            state |= {"objective": noted} if (noted := self.objective.state()) else {}
-            networks = self.network, self.ema.network, self.optimizers
-            save_checkpoint(self.run.folder, self.step, *networks, state, auxiliary=self.auxiliary)
+            tensors = self.engine.tensors()
+            clock = {"spent": round(self.elapsed(), 3), "segment_began": round(self.segment_began, 3)}
+            state: dict[str, Any] = clock | {"metrics": self.run.metrics.state()}
+            state |= {"objective": self.objective.state(), "guard": self.guard.state(), "best": self.best}
+            state |= {"arithmetic": self.engine.arithmetic.state()}
+            measures = self.measures[1] if self.measures[0] == self.step else {}
+            if distributed.rank() == 0:
+                best = self.objective.best if self.config.keep_best else None
+                checkpoint = Checkpoint(self.step, tensors, state, self.identity, measures)
+                save_checkpoint(self.run.folder, checkpoint, Retention(self.config.keep, best))
             self.saved_step = self.step
         self.saved_at = time.monotonic()
 
@@ -177,30 +197,140 @@ class _Trainer:
             return
         if self.run.metrics.counts:
             self._log()
-        if self.step == 0 or self.step % self.config.validate_every:  # step 0 is the end of what came trained
+        if self.measures[0] != self.step:
             self._validate()
-        self.run.preview(self.step, self.ema.network)
+        if self.config.post_hoc is not None and self.step:
+            self._snapshot()
+        self.run.preview(self.step, self.engine.ema.network, self.engine.network)
         self.save()
 
+    def _computed(self, ids: torch.Tensor) -> Outcome:
+        """The batch's outcome, in smaller parts where memory does not suffice."""
+        stage, journal = self.objective.stage, self.run.journal
+        while True:
+            asked, found = self.config.micro_batch, journal.micro_batch(stage, self.step)
+            size = min(value for value in (asked, found, len(ids) // distributed.world_size()) if value is not None)
+            try:
+                return self.engine.compute(self.step, ids, size)
+            except torch.OutOfMemoryError:
+                if size == 1 or distributed.world_size() > 1:
+                    raise UserError(
+                        f"memory does not suffice for {size} pictures at once (step {self.step + 1} of the {stage})",
+                        f"--set {stage_setting(stage)}.micro_batch={max(size // 2, 1)}, or a smaller network",
+                    ) from None
+            smaller = (size + 1) // 2
+            journal.add("micro_batch", stage=stage, step=self.step, size=smaller)
+            self.run.reporter.warn(
+                f"memory does not suffice for {size} pictures at once: {smaller} at a time from step {self.step + 1}, "
+                f"the batch of {len(ids)} stays"
+            )
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _roll_back(self, reason: str) -> None:
+        """Return to the last good state, with half the rate from there on; a bounded number of times."""
+        stage, journal, at = self.objective.stage, self.run.journal, self.step
+        if journal.rollbacks(stage) >= MOST_ROLLBACKS:
+            raise UserError(
+                f"the {stage} diverges again and again, at last at step {at + 1}, where {reason}",
+                f"choose a smaller {stage_setting(stage)}.optimizer.lr with --set, and another --out",
+            )
+        newest = self._newest()
+        assert newest is not None  # one is written before the first step
+        journal.add("rolled_back", stage=stage, at=at, to=_step_of(newest), rate=ROLLED_BACK_RATE)
+        self._restore(newest)
+        self.run.reporter.warn(
+            f"the {stage} diverged at step {at + 1}, {reason}: back to step {self.step}, at half the rate from there"
+        )
+
+    def _tell_skipped(self, culprits: list[tuple[int, int | None]]) -> None:
+        """Name what gave no number, and record it."""
+        stage, count = self.objective.stage, self.guard.skipped
+        ids = [sample for sample, _ in culprits]
+        named = ", ".join(f"{i} ({self.run.named(i)})" for i in ids[:4]) + (", ..." if len(ids) > 4 else "")
+        bins = sorted({noise + 1 for _, noise in culprits if noise is not None})
+        where = f", noise bin {', '.join(map(str, bins))} of {NOISE_BINS}" if bins else ""
+        whose = f"sample {named}{where}" if ids else "the gradient"
+        self.run.metrics.write(self.step + 1, skipped=ids)
+        self.run.reporter.warn(f"{stage}, step {self.step + 1}: {whose} is not finite; step skipped ({count} so far)")
+        if count > MOST_SKIPPED:
+            raise UserError(
+                f"{count} steps of the {stage} gave no finite loss, the last with {whose}",
+                "remove these pictures, or choose a smaller learning rate with --set, and another --out",
+            )
+
+    def _newest(self) -> Path | None:
+        """The newest whole checkpoint, as rank 0 sees it."""
+        found = None
+        if distributed.rank() == 0:
+            found = newest_checkpoint(self.run.folder, self.run.reporter, self.identity or None)
+        name = distributed.share(None if found is None else found.name)
+        return None if name is None else self.run.folder / name
+
+    def _restore(self, folder: Path) -> dict[str, Any]:
+        """Take up a checkpoint; returns its state."""
+        checkpoint = read_checkpoint(folder)
+        self.engine.restore(checkpoint.tensors)
+        state = checkpoint.state
+        self.objective.restore(state.get("objective", {}))
+        self.guard, self.best = Guard.of(state.get("guard")), state.get("best")
+        self.engine.arithmetic.restore(state.get("arithmetic", {}))
+        self.run.metrics.rewind(checkpoint.step, state["metrics"])
+        self.step = self.saved_step = checkpoint.step
+        self.measures = (checkpoint.step, checkpoint.measures) if checkpoint.measures else (-1, {})
+        return state
+
     def _log(self) -> None:
-        self.run.metrics.flush(self.step, lr=self.lr, rate=round(self.rate(), 1))
+        self.run.metrics.flush(self.step, lr=self.engine.lr, rate=round(self.rate(), 1))
 
     def _validate(self) -> dict[str, float]:
-        values = self.objective.validate(self.ema.network)
+        values = self.objective.validate(self.engine.ema.network)
         self.run.metrics.write(self.step, **values)
+        self.measures = (self.step, values)
         return values
 
+    def _is_best(self) -> bool:
+        """Whether the last validation was the best of this stage so far."""
+        name, direction = self.objective.best
+        value = self.measures[1].get(name)
+        if value is None or (self.best is not None and (value < self.best) is not (direction == "min")):
+            return False
+        self.best = value
+        return True
+
+    def _snapshot(self) -> None:
+        assert self.config.post_hoc is not None
+        averages = self.engine.averages()
+        if distributed.rank() == 0:
+            save_snapshot(self.run.folder, self.step, averages, self.config.post_hoc)
+
+    def _length_due(self, segment: Segment) -> bool:
+        if segment.end is not None or segment.seconds is None:
+            return False
+        share = self.config.optimizer.plateau_share - DECIDE_BEFORE
+        return self.elapsed() - self.segment_began >= share * segment.seconds
+
     def _show(self, segment: Segment) -> None:
-        if left := self.pace.slowed_to(self.step, time.monotonic()):
+        now = time.monotonic()
+        if left := self.pace.slowed_to(self.step, now):
             self.run.reporter.warn(
                 f"training has slowed to {left:.0%} of its best rate: something else is using the machine"
             )
-        if time.monotonic() - self.shown_at < 0.2 and self.step != segment.end:
+        if now - self.shown_at < 0.2 and self.step != segment.end:
             return
-        self.shown_at = time.monotonic()
-        per_step = (self.shown_at - self.started) / max(self.step - self.resumed_at, 1)
+        self.shown_at = now
+        per_step = (now - self.started) / max(self.step - self.resumed_at, 1)
         total = segment.end
         if total is None and segment.seconds is not None:
-            total = self.step + round(max(0.0, segment.seconds - self.elapsed()) / per_step)
+            total = self.step + round(max(0.0, segment.seconds - self.elapsed() + self.segment_began) / per_step)
         eta = None if total is None else (total - self.step) * per_step
         self.run.reporter.update(self.step, total, rate=self.rate(), eta=eta, losses=self.run.metrics.means())
+
+
+def stage_setting(stage: str) -> str:
+    """Where a stage's training is in a recipe."""
+    return "training" if stage == "denoiser" else f"{stage}.training"
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))

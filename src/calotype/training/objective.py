@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
+
+from calotype.core import distributed
+
+
+@dataclass
+class Losses:
+    """Of a batch of b samples: scalar `terms`, each a mean over the batch, and what is known of every sample.
+
+    The network minimises the term 'loss', an auxiliary network 'discriminator', where there is one; all are logged.
+    `each` (b,) is every sample's own error, `noise` (b,) the noise angle (eq. 54) at which it was taken, if any.
+    """
+
+    terms: dict[str, Tensor]
+    each: Tensor
+    noise: Tensor | None = None
 
 
 class Objective(Protocol):
-    """One stage of training. `auxiliary` is a second network that learns beside the first, if there is one."""
+    """One stage of training. `auxiliary` is a second network that learns beside the first, if there is one.
+
+    `best` names the measure by which a checkpoint is better than another; `steady` the term that grows when training
+    diverges and at no other time.
+    """
 
     stage: str
     num_samples: int
     auxiliary: nn.Module | None
+    best: tuple[str, Literal["min", "max"]]
+    steady: str
 
     @property
     def network(self) -> nn.Module:
         """What is trained."""
         ...
 
-    def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
-        """Scalars of one batch of sample indices (b,) in [0, num_samples), all of them logged.
-
-        `network` minimises 'loss'; `auxiliary` minimises 'discriminator', at steps that have it.
-        """
+    def losses(self, step: int, ids: Tensor) -> Losses:
+        """The losses of one batch of sample indices (b,) in [0, num_samples)."""
         ...
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Measures of averaged weights on fixed data and noise; the same weights give the same values."""
+        """Measures of averaged weights on fixed data and noise; the same weights give the same values.
+
+        Where several processes work together each measures its share, and all get the whole's.
+        """
         ...
 
     def observe(self, measures: dict[str, float]) -> None:
@@ -41,3 +64,9 @@ class Objective(Protocol):
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` gave."""
         ...
+
+
+def shared_sums(parts: dict[str, float]) -> dict[str, float]:
+    """Numbers that every process has a part of -> their sums, the same on all."""
+    sums = distributed.total(torch.tensor(list(parts.values()), dtype=torch.float64))
+    return dict(zip(parts, sums.tolist(), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -15,8 +16,9 @@ from calotype.training.muon import Muon
 class OptimizerConfig(Config):
     """AdamW (Loshchilov & Hutter 2019), or Muon on convolutions (rate `muon_lr`) and AdamW on the rest.
 
-    The learning rate warms up over `warmup` steps, stays, and decays linearly to zero over the last `decay_share` of
-    the steps: nothing before the decay depends on the length of the run, so the length may be decided on the way.
+    The learning rate warms up over `warmup` steps, stays, and decays to zero over the last `decay_share` of the steps
+    (1: all of them; "none": never): nothing before the decay depends on the length of the run, so the length may be
+    decided on the way.
     """
 
     name: Literal["adamw", "muon"] = "adamw"
@@ -25,8 +27,14 @@ class OptimizerConfig(Config):
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(0.0, ge=0)
     warmup: int = Field(100, ge=1)
-    decay_share: float = Field(0.4, gt=0, le=0.5)
+    decay: Literal["linear", "cosine", "none"] = "linear"
+    decay_share: float = Field(0.4, gt=0, le=1)
     clip_norm: float = Field(1.0, gt=0)
+
+    @property
+    def plateau_share(self) -> float:
+        """The share of the steps before the decay begins."""
+        return 1.0 if self.decay == "none" else 1 - self.decay_share
 
 
 def build_optimizers(network: nn.Module, config: OptimizerConfig) -> list[optim.Optimizer]:
@@ -47,12 +55,15 @@ def build_optimizers(network: nn.Module, config: OptimizerConfig) -> list[optim.
 
 
 def lr_factor(step: int, segment: Segment, config: OptimizerConfig) -> float:
-    """The share of the peak rate at `step`: warm-up, plateau, linear decay to zero at the segment's end."""
+    """The share of the peak rate at `step`: warm-up, plateau, decay to zero at the segment's end (eq. 60)."""
     warm = min(1.0, (step - segment.start + 1) / config.warmup)
-    if segment.end is None:
+    if segment.end is None or config.decay == "none":
         return warm
-    decay_steps = max(1.0, config.decay_share * (segment.end - segment.start))
-    return warm * min(1.0, (segment.end - step) / decay_steps)
+    decay_steps = config.decay_share * (segment.end - segment.start)
+    if segment.decay_from is not None:
+        decay_steps = segment.end - segment.decay_from
+    left = min(1.0, (segment.end - step) / max(1.0, decay_steps))
+    return warm * (left if config.decay == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
 
 
 def set_lr(optimizers: list[optim.Optimizer], factor: float) -> float:

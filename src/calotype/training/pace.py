@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 WINDOW = 10.0  # seconds over which a rate is taken
+MARK = 1.0  # seconds between the moments that are remembered
 SLOW = 0.5  # share of the best rate below which the user is told, once
 
 
@@ -11,12 +12,22 @@ class Pace:
 
     def __init__(self, step: int, now: float) -> None:
         self._mark = (step, now)
+        self._marks = [self._mark]
         self._best = 0.0
         self._told = False
+
+    def late_rate(self, step: int, now: float) -> float:
+        """Steps a second over the last third of the time since the start of this process's work."""
+        self._marks.append((step, now))
+        begun = self._marks[0][1]
+        before = max((mark for mark in self._marks if mark[1] <= begun + (now - begun) * 2 / 3), key=lambda m: m[1])
+        return (step - before[0]) / max(now - before[1], 1e-9)
 
     def slowed_to(self, step: int, now: float) -> float | None:
         """The share of the best rate that is left, once, when a window falls below half of it; else None."""
         steps, seconds = step - self._mark[0], now - self._mark[1]
+        if now - self._marks[-1][1] >= MARK:
+            self._marks.append((step, now))
         if seconds < WINDOW or steps == 0:
             return None
         self._mark = (step, now)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calotype.core import distributed
 from calotype.core.config import Config
 from calotype.core.random import normal
 from calotype.features import check_feature_maps, load_feature_maps, perceptual_distance
@@ -17,6 +18,7 @@ from calotype.images.similarity import psnr, ssim
 from calotype.latents import ConvVAE, FirstStage, kl_divergence, reparameterize
 from calotype.training.adversarial import PatchDiscriminator, adversarial_loss, balance, discriminator_loss
 from calotype.training.augment import AugmentConfig, augment
+from calotype.training.objective import Losses, shared_sums
 
 
 class VAELossConfig(Config):
@@ -62,6 +64,8 @@ class VAEObjective:
     """
 
     stage = "vae"
+    best: tuple[str, Literal["min", "max"]] = ("held_out_psnr", "max")
+    steady = "reconstruction"
 
     def __init__(
         self,
@@ -86,13 +90,13 @@ class VAEObjective:
         self.adversarial = False
         self.last_l1: float | None = None
 
-    def losses(self, step: int, ids: Tensor) -> dict[str, Tensor]:
+    def losses(self, step: int, ids: Tensor) -> Losses:
         """Every term by itself, before its weight; 'loss' is their weighted sum."""
         images = augment(self.pictures(self.train_ids[ids]), self.config.augment, self.seed, step, ids)
         images = images.to(self.device)
-        mean, logvar = self.network.encode(images)
+        mean, logvar = (moment.float() for moment in self.network.encode(images))
         noise = normal(self.seed, "posterior", step, ids, tuple(mean.shape[1:])).to(self.device)
-        reconstructed = self.network.decode(reparameterize(mean, logvar, noise))
+        reconstructed = self.network.decode(reparameterize(mean, logvar, noise)).float()
         terms = self._likeness(images, reconstructed)
         kl = kl_divergence(mean, logvar)
         loss = terms["reconstruction"] + self.config.kl_weight_at(step) * kl
@@ -101,7 +105,9 @@ class VAEObjective:
         if "perceptual" in terms:
             loss = loss + self.config.perceptual_weight * terms["perceptual"]
         terms = {"loss": loss, **terms, "kl": kl}
-        return self._with_adversary(terms, images, reconstructed) if self.adversarial else terms
+        if self.adversarial:
+            terms = self._with_adversary(terms, images, reconstructed)
+        return Losses(terms, (reconstructed.detach() - images).square().mean((1, 2, 3)))
 
     def _likeness(self, images: Tensor, reconstructed: Tensor) -> dict[str, Tensor]:
         """Reconstruction (weighted L1 and L2), each of both, and the terms that were asked for."""
@@ -131,14 +137,15 @@ class VAEObjective:
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Held-out PSNR (dB), SSIM and L1 of reconstructions through the posterior's mean."""
         assert isinstance(network, FirstStage)
-        scores: list[Tensor] = []
-        for part in self.held_out_ids.split(64):
+        sums = torch.zeros(3, dtype=torch.float64)
+        for part, counted in distributed.even_parts(self.held_out_ids, 64):
             images = self.pictures(part).to(self.device)
             reconstructed = network.decode(network.encode(images)[0]).clamp(-1, 1)
             distance = (images - reconstructed).abs().mean((1, 2, 3))
-            scores.append(torch.stack([psnr(images, reconstructed), ssim(images, reconstructed), distance]))
-        means = torch.cat(scores, dim=1).mean(1)
-        return dict(zip(("held_out_psnr", "held_out_ssim", "held_out_l1"), means.tolist(), strict=True))
+            scores = torch.stack([psnr(images, reconstructed), ssim(images, reconstructed), distance])
+            sums += scores[:, :counted].double().sum(1).cpu()
+        means = (sums / len(self.held_out_ids)).tolist()
+        return shared_sums(dict(zip(("held_out_psnr", "held_out_ssim", "held_out_l1"), means, strict=True)))
 
     def observe(self, measures: dict[str, float]) -> None:
         """The discriminator joins when held-out L1 has hardly improved since the last time."""
