@@ -13,6 +13,7 @@ The commands run in forked children of a process that has imported everything, s
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib
 import json
 import os
@@ -40,7 +41,7 @@ from calotype.core.files import verify_folder
 from calotype.inspection.resume import STAGES, differences, draw_pictures, fingerprint, newest_step
 
 SPREAD = 10  # parts of a run's work: each kill falls into the next of them
-PATIENCE = 60.0  # seconds within which a process that was not killed must have ended
+PATIENCE = 20.0  # seconds within which a process that was not killed must have ended
 MEMORY = Path(
     "/dev/shm"
 )  # what a killed process has written stays in the kernel: waiting for a disk would prove nothing
@@ -159,6 +160,7 @@ def carry_out(words: list[str], environment: dict[str, str], log: Path, told: Pa
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        faulthandler.register(signal.SIGUSR1)
         status = command_line.run(words)
         if told is not None:
             told.write_text("\n".join(sys.modules))
@@ -227,15 +229,18 @@ def kill_runs(trial: Trial, kills: int, chance: random.Random, worker: int) -> T
 
 def attempt(trial: Trial, run: Path, chance: random.Random, tally: Tally) -> bool:
     """Start or continue the run and kill it; whether it is over: at its end, or by a failure, which is noted."""
-    aim = chance.choices(("coming up", "work", "write"), (1, 6, 3))[0]
-    longest = trial.startup + (0 if aim == "coming up" else trial.work / SPREAD)
-    delay = chance.uniform(0 if aim == "coming up" else trial.startup / 2, longest)
+    aim = chance.choices(("coming up", "work", "write"), (2, 5, 3))[0]
     reached = {stage: newest_step(run / stage) for stage in STAGES}
-    children = Children(trial.start(run))
     seen = asides(run)
-    over = children.ended_within(delay)
+    children = Children(trial.start(run))
+    if aim == "coming up":
+        over = children.ended_within(chance.uniform(0, 1.5 * trial.startup))
+    else:  # its first write shows that it is at work
+        over = children.ended_within(PATIENCE, unless=lambda: bool(asides(run) - seen))
+        over = over or children.ended_within(chance.uniform(0, trial.work / SPREAD))
     if not over and aim == "write":
-        over = children.ended_within(delay + trial.work / 3, unless=lambda: bool(asides(run) - seen))
+        earlier = asides(run)
+        over = children.ended_within(trial.work / SPREAD, unless=lambda: bool(asides(run) - earlier))
         time.sleep(chance.uniform(0, 0.003))
     if over:
         refused = [rank for rank, status in children.ended.items() if status != 0]
@@ -252,7 +257,10 @@ def attempt(trial: Trial, run: Path, chance: random.Random, tally: Tally) -> boo
     tally.kills += 1
     tally.killed_in[stage] += 1
     if not children.ended_within(PATIENCE):
-        tally.unreadable.append(f"rank {sorted(children.alive)} did not end by itself: {last_words(run, 0)}")
+        for rank, number in children.alive.items():
+            os.kill(number, signal.SIGUSR1)  # it says where it is
+            time.sleep(0.5)
+            tally.unreadable.append(f"rank {rank} did not end by itself: {last_words(run, rank, 30)}")
         children.kill(everyone)
         children.ended_within(PATIENCE)
     tally.unreadable += faults_in(trial, run, children.ended, reached)
@@ -340,8 +348,8 @@ def warnings_of(run: Path, ranks: int) -> list[str]:
     return [line for rank in range(ranks) for line in lines_of(run, rank) if line.startswith("warning:")]
 
 
-def last_words(run: Path, rank: int) -> str:
-    return "\n".join(lines_of(run, rank)[-4:])
+def last_words(run: Path, rank: int, lines: int = 4) -> str:
+    return "\n".join(lines_of(run, rank)[-lines:])
 
 
 def free_port() -> int:

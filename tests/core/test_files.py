@@ -118,13 +118,18 @@ def test_all_of_a_folder_is_durable_before_it_has_its_name(tmp_path: Path, monke
     done: list[int] = []  # inodes, 0 for the renaming
     final = tmp_path / "run" / "step"
 
+    def carelessly(folder: Path) -> None:
+        (folder / "weights").mkdir()
+        (folder / "weights" / "a.txt").write_text("a")
+        (folder / "b.txt").write_text("b")
+
     def rename(one: Path, other: Path) -> None:
         os.replace(one, other)
         done.append(0)
 
     monkeypatch.setattr(os, "fsync", lambda descriptor: done.append(os.fstat(descriptor).st_ino))
     monkeypatch.setattr(os, "rename", rename)
-    files.write_folder(final, fill("new"))
+    files.write_folder(final, carelessly)
     before, after = done[: done.index(0)], done[done.index(0) :]
     inside = [final, *final.rglob("*")]
     assert len(inside) == 5

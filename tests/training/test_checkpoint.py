@@ -42,7 +42,7 @@ class Loud(Silent):
 def checkpoint(step: int, *, identity: str = "mine", note: str = "", **measures: float) -> Checkpoint:
     """One whose tensors tell its step and note apart from any other's."""
     seed = torch.Generator().manual_seed(step + 1000 * len(note))
-    tensors = {stem: {"weight": torch.randn(5, 3, generator=seed)} for stem in ("network", "ema", "optimizer")}
+    tensors = {stem: {"weight": torch.randn(5, 3, generator=seed)} for stem in ("ema", "optimizer")}
     return Checkpoint(step, tensors, {"spent": step / 7, "note": note}, identity, measures)
 
 
@@ -235,6 +235,23 @@ def test_a_desktops_droppings_do_no_harm(tmp_path: Path) -> None:
     found = newest(tmp_path)
     assert found is not None
     assert same(found, checkpoint(1))
+
+
+def test_an_old_one_that_cannot_be_dropped_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1, 2)
+    rename = os.rename
+
+    def refusing(one: Path, other: Path) -> None:
+        if one.name.startswith("step-"):
+            raise PermissionError
+        rename(one, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refusing)
+        save(tmp_path, 3, last=1)
+    assert steps(tmp_path) == [1, 2, 3]
+    save(tmp_path, 4, last=1)
+    assert steps(tmp_path) == [4]
 
 
 @pytest.mark.parametrize(("error", "lasting"), FAULTS)

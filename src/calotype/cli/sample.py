@@ -59,6 +59,9 @@ def sample(
         typer.Option("--text-encoder", metavar="FOLDER_OR_ID", help="Where the model's text encoder is now."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the pictures.")] = Path("samples"),
+    weights: Annotated[
+        str, typer.Option("--weights", help="Of a run: averaged, live, best, or an average's relative width, as 0.08.")
+    ] = "averaged",
     device: options.Device = "auto",
     film: Annotated[bool, typer.Option("--film", help="Also a GIF and a strip of each picture's making.")] = False,
     as_json: options.Json = False,
@@ -73,7 +76,7 @@ def sample(
     options.checked_folder(out)
     import calotype
 
-    pipeline = calotype.load(model, device=device, text_encoder=text_encoder)
+    pipeline = calotype.load(model, device=device, text_encoder=text_encoder, weights=weights)
     request: dict[str, Any] = {
         "prompts": prompts or None,
         "labels": labels or None,

@@ -32,6 +32,10 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of data order, noise and weights.")] = 0,
     device: options.Device = "auto",
+    track: Annotated[
+        list[str] | None,
+        typer.Option("--track", metavar="NAME", help="Tell tensorboard, wandb or trackio too; may be repeated."),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Train a model on your pictures, and write its report.
@@ -51,6 +55,7 @@ def train(
         overrides=overrides or [],
         seed=seed,
         device=device,
+        track=track or [],
         as_json=as_json,
     )
 

@@ -14,6 +14,9 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
+from calotype.core.permutation import ROUNDS, permuted
+
+TABLED = 2**20  # samples whose order is drawn up whole, in a second and 16 MB; of more each place is computed
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -86,8 +89,15 @@ def batch_ids(seed: int, step: int, batch_size: int, num_samples: int) -> Tensor
     ids = torch.empty(batch_size, dtype=torch.int64)
     for epoch in epochs.unique().tolist():
         chosen = epochs == epoch
-        ids[chosen] = _permutation(seed, epoch, num_samples)[offsets[chosen]]
+        ids[chosen] = _shuffled(seed, epoch, num_samples, offsets[chosen])
     return ids
+
+
+def _shuffled(seed: int, epoch: int, num_samples: int, places: Tensor) -> Tensor:
+    """The samples at some places (b,) of an epoch's order."""
+    if num_samples <= TABLED:
+        return _permutation(seed, epoch, num_samples)[places]
+    return permuted(places, num_samples, _round_keys(seed, epoch))
 
 
 @lru_cache(maxsize=2)  # a batch may straddle two epochs; drawing a million places anew for each would cost .2 s
@@ -95,3 +105,9 @@ def _permutation(seed: int, epoch: int, num_samples: int) -> Tensor:
     """A permutation of range(num_samples) that depends on (seed, epoch) alone."""
     words = _words(seed, "order", epoch, torch.arange(num_samples), 2)
     return torch.argsort((words[:, 0] << 31) ^ words[:, 1], stable=True)
+
+
+@lru_cache(maxsize=2)
+def _round_keys(seed: int, epoch: int) -> list[int]:
+    words = _words(seed, "order-rounds", epoch, torch.arange(ROUNDS), 2)
+    return [high << 32 | low for high, low in words.tolist()]

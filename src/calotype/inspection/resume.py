@@ -27,7 +27,8 @@ from calotype.core.tensors import choose_device
 from calotype.training.journal import Journal
 
 STAGES = ("vae", "denoiser")
-CLOCK = frozenset({"rate", "spent", "time"})  # what differs from one run to the next, wherever it stands in a record
+# What differs from one run to the next, wherever it stands in a record: clock times, and the run's own mark.
+CLOCK = frozenset({"rate", "segment_began", "spent", "time", "id", "identity"})
 # The lock is empty, the report shows times, a tracker's own run has a name of its own; half-written files are nobody's.
 LEFT_OUT = re.compile(r"\.lock|report\.html|trackers/.*|(.*/)?\.[^/]*\.(tmp|old)(/.*)?")
 CHECKPOINT = re.compile(r"(?P<stage>[^/]+)/(?P<step>step-\d{8})/(?P<file>.+)")
@@ -38,8 +39,9 @@ LATER = 0.25  # seconds, at most, from then to the kill: it may fall into a step
 def fingerprint(run_folder: Path) -> dict[str, str]:
     """sha256 of every file that must agree between two runs of one command, by its path in the run.
 
-    All but clock times: weights, averages, optimiser and objective of each stage's last checkpoint (of earlier ones it
-    depends on the clock which there are), metrics, pictures taken in, latents, sheets of samples, the bundle.
+    All but clock times and the run's own mark: weights, averages, optimiser and objective of each stage's last
+    checkpoint (of earlier ones it depends on the clock which there are), metrics, pictures taken in, latents, sheets
+    of samples, the bundle.
     """
     last = {stage: max((run_folder / stage).glob("step-*"), default=None) for stage in STAGES}
     found = {}

@@ -1,4 +1,4 @@
-"""Dropout whose draws are a pure function of (seed, step, sample id), so that a resumed run drops what it would have."""
+"""Dropout whose draws are a pure function of (seed, step, sample id): a resumed run drops what it would have."""
 
 from __future__ import annotations
 

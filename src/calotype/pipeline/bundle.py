@@ -20,7 +20,8 @@ from calotype.network.unet import UNet
 from calotype.pipeline.card import model_card
 from calotype.pipeline.conditions import prepare_conditions
 from calotype.pipeline.pipeline import Pipeline
-from calotype.pipeline.run import Run, stage_weights
+from calotype.pipeline.run import Run
+from calotype.pipeline.weights import AVERAGED, denoiser_weights, vae_weights
 from calotype.recipes import Recipe
 
 FORMAT_VERSION = 2  # 1 had other networks
@@ -104,18 +105,23 @@ def assemble(
     return Pipeline(recipe, codec.to(device), network, denoiser, classes, facts, device)
 
 
-def load(model: str | Path, device: str = "auto", *, text_encoder: str | None = None) -> Pipeline:
+def load(
+    model: str | Path, device: str = "auto", *, text_encoder: str | None = None, weights: str | float = AVERAGED
+) -> Pipeline:
     """A model by shipped name, run folder or bundle folder. Raises UserError where there is none.
 
     `text_encoder` says where its text encoder is now, by folder or hub id; it must be the one of the training.
+    `weights` of a run: "averaged" as in its bundle, "live", "best" by validation, or the relative width of an average.
     """
     path, chosen = Path(model).expanduser(), choose_device(device)
+    if weights != AVERAGED and not (path / "config.yaml").is_file():
+        raise UserError(f"{model} is not a run's folder: it has averaged weights alone", "leave --weights out")
     if (path / "model.json").is_file():
         return load_bundle(path, chosen, text_encoder)
-    if (path / "model" / "model.json").is_file():
+    if (path / "model" / "model.json").is_file() and weights == AVERAGED:
         return load_bundle(path / "model", chosen, text_encoder)
     if (path / "config.yaml").is_file():
-        return model_of_run(Run(path), chosen, text_encoder)
+        return model_of_run(Run(path), chosen, text_encoder, weights)
     shipped = {entry["name"]: entry["path"] for entry in list_models() if entry["kind"] == "shipped"}
     if str(model) in shipped:
         return load_bundle(Path(shipped[str(model)]), chosen, text_encoder)
@@ -125,8 +131,10 @@ def load(model: str | Path, device: str = "auto", *, text_encoder: str | None = 
     )
 
 
-def model_of_run(run: Run, device: torch.device, text_encoder: str | None = None) -> Pipeline:
-    """The model of a run that has not finished, from its newest checkpoints."""
+def model_of_run(
+    run: Run, device: torch.device, text_encoder: str | None = None, which: str | float = AVERAGED
+) -> Pipeline:
+    """The model of a run, finished or not, from its checkpoints."""
     pictures = load_prepared(run.data)
     statistics = read_statistics(run.latents)
     if pictures is None or statistics is None:
@@ -134,7 +142,7 @@ def model_of_run(run: Run, device: torch.device, text_encoder: str | None = None
             f"{run.folder} has no model yet: its first stage is not done", "give the same train command again"
         )
     asked = _encoded_by(run.recipe, text_encoder)
-    weights = stage_weights(run.vae), stage_weights(run.denoiser)  # before captions are touched: it may have none yet
+    weights = vae_weights(run.vae), denoiser_weights(run.denoiser, which)  # before captions are touched
     conditions = prepare_conditions(run, asked, pictures, Silent())
     recipe = conditions.fill(asked)
     vae, network = build_vae(recipe.vae.network), UNet(recipe.network)

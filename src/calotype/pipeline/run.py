@@ -13,14 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from torch import Tensor
 
 from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import read_json, write_json, write_text
-from calotype.core.progress import Silent
-from calotype.core.tensors import load_tensors
 from calotype.recipes import Recipe
-from calotype.training.checkpoint import newest_checkpoint
 from calotype.training.settings import MAY_CHANGE as LOOP_MAY_CHANGE
 
 if TYPE_CHECKING:
@@ -165,29 +161,6 @@ class Run:
                 shutil.rmtree(old) if name.exists() else old.rename(name)
             for left in folder.glob(".*.tmp"):
                 shutil.rmtree(left) if left.is_dir() else os.unlink(left)
-
-
-def stage_weights(folder: Path) -> dict[str, Tensor]:
-    """Averaged weights of the newest whole checkpoint of a stage."""
-    checkpoint = newest_checkpoint(folder, Silent())
-    if checkpoint is None:
-        raise UserError(f"{folder.parent} has no model yet", "give the same train command again to continue it")
-    return load_tensors(checkpoint / "ema.safetensors")
-
-
-def spent_on(stage_folder: Path) -> float:
-    """Seconds that a stage has taken so far, over all its processes."""
-    checkpoint = newest_checkpoint(stage_folder, Silent())
-    return 0.0 if checkpoint is None else float(read_json(checkpoint / "state.json")["spent"])
-
-
-def progress_of(stage_folder: Path) -> tuple[int, float]:
-    """The steps that a stage has taken, and the seconds in the segment it is in."""
-    checkpoint = newest_checkpoint(stage_folder, Silent())
-    if checkpoint is None:
-        return 0, 0.0
-    state = read_json(checkpoint / "state.json")
-    return int(state["step"]), float(state["spent"]) - float(state.get("segment_began", 0.0))
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:

@@ -36,7 +36,8 @@ from calotype.pipeline.intake import mirrored, take_in
 from calotype.pipeline.latents import latents_of
 from calotype.pipeline.pipeline import Pipeline
 from calotype.pipeline.reserve import FINAL_SAMPLES, finish_seconds
-from calotype.pipeline.run import Run, progress_of, spent_on
+from calotype.pipeline.run import Run
+from calotype.pipeline.weights import progress_of, spent_on
 from calotype.process import terminal_snr
 from calotype.recipes import Recipe
 from calotype.training.checkpoint import newest_checkpoint
@@ -235,7 +236,7 @@ class Stages:
         self.journal.add("segment", stage="denoiser", start=start, seconds=round(max(seconds, 1.0), 1))
 
     def finish(self, conditions: Conditions, codec: Codec, network: UNet) -> None:
-        """Draw the last sheet of samples, together, and write it and the bundle, unless this state was written before."""
+        """Draw the last sheet together and write it and the bundle, unless this state was written before."""
         run, recipe = self.run, self.recipe
         steps = {stage: self.journal.segments(stage)[-1].end for stage in ("vae", "denoiser")}
         facts = {

@@ -2,8 +2,9 @@
 
 from calotype.network.unet import UNetConfig
 from calotype.recipes.recipe import Recipe, VAESection
-from calotype.training.settings import LoopConfig
 from calotype.training.optimizers import OptimizerConfig
+from calotype.training.post_hoc import PostHocConfig
+from calotype.training.settings import LoopConfig
 
 
 def calotype(size: int) -> Recipe:
@@ -20,5 +21,7 @@ def calotype(size: int) -> Recipe:
             )
         ),
         network=UNetConfig(map_channels=8),
-        training=LoopConfig(batch_size=64, ema_halflife=22_000, optimizer=OptimizerConfig(lr=4e-3, warmup=50)),
+        training=LoopConfig(
+            post_hoc=PostHocConfig(), batch_size=64, ema_halflife=22_000, optimizer=OptimizerConfig(lr=4e-3, warmup=50)
+        ),
     )

@@ -3,8 +3,9 @@
 from calotype.network.unet import UNetConfig
 from calotype.recipes.recipe import ProcessSection, Recipe, SamplingSection, VAESection
 from calotype.training.denoiser_objective import DenoiserLossConfig
-from calotype.training.settings import LoopConfig
 from calotype.training.optimizers import OptimizerConfig
+from calotype.training.post_hoc import PostHocConfig
+from calotype.training.settings import LoopConfig
 
 
 def ddpm_64(size: int) -> Recipe:
@@ -25,6 +26,8 @@ def ddpm_64(size: int) -> Recipe:
         process=ProcessSection(schedule="linear", num_train_steps=1000),
         network=UNetConfig(attention=(True, True)),
         loss=DenoiserLossConfig(parameterization="eps"),
-        training=LoopConfig(batch_size=64, ema_halflife=22_000, optimizer=OptimizerConfig(lr=2e-3, warmup=200)),
+        training=LoopConfig(
+            post_hoc=PostHocConfig(), batch_size=64, ema_halflife=22_000, optimizer=OptimizerConfig(lr=2e-3, warmup=200)
+        ),
         sampling=SamplingSection(sampler="ddpm", num_steps=1000, guidance_scale=1.0),
     )

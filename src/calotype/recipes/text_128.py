@@ -3,8 +3,9 @@
 from calotype.network.unet import walkthrough_config
 from calotype.recipes.recipe import ProcessSection, Recipe, SamplingSection, VAESection
 from calotype.training.denoiser_objective import DenoiserLossConfig
-from calotype.training.settings import LoopConfig
 from calotype.training.optimizers import OptimizerConfig
+from calotype.training.post_hoc import PostHocConfig
+from calotype.training.settings import LoopConfig
 
 
 def text_128(size: int) -> Recipe:
@@ -28,7 +29,9 @@ def text_128(size: int) -> Recipe:
         process=ProcessSection(schedule="angle"),
         network=walkthrough_config(block_depth=1, emb_size=0, latent_channels=4),
         loss=DenoiserLossConfig(parameterization="x0", distance="l1", density="folded-normal", condition_dropout=0.15),
-        training=LoopConfig(batch_size=16, ema_halflife=5_000, optimizer=OptimizerConfig(lr=1e-3, warmup=200)),
+        training=LoopConfig(
+            post_hoc=PostHocConfig(), batch_size=16, ema_halflife=5_000, optimizer=OptimizerConfig(lr=1e-3, warmup=200)
+        ),
         sampling=SamplingSection(
             sampler="alpha",
             num_steps=70,

@@ -98,7 +98,8 @@ class DenoiserObjective:
         wanted = target(config.parameterization, process, x0, eps, t)
         each = DISTANCES[config.distance](prediction, wanted, reduction="none").mean((1, 2, 3))
         if config.weighting != "constant":
-            each = loss_weight(process, config.weighting, config.parameterization, t, gamma=config.gamma).to(each) * each
+            weight = loss_weight(process, config.weighting, config.parameterization, t, gamma=config.gamma)
+            each = weight.to(each) * each
         return Losses({"loss": each.mean()}, each.detach(), noise_angle(process, t))
 
     @torch.no_grad()

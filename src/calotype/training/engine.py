@@ -13,7 +13,7 @@ from calotype.core.errors import CorruptFileError, UserError
 from calotype.training.ema import EMA, PowerAverages
 from calotype.training.objective import Losses, Objective
 from calotype.training.optimizers import build_optimizers, set_lr
-from calotype.training.parallel import Together, like, local, spread, whole
+from calotype.training.parallel import Together, gathered, like, local, spread, whole
 from calotype.training.precision import Arithmetic
 from calotype.training.settings import LoopConfig
 
@@ -74,7 +74,7 @@ class Engine:
         self.together = Together(objective)
         if config.compile:
             self.network.compile()
-        self.lr = 0.0
+        self.lr, self._unscaled = 0.0, False
 
     def compute(self, step: int, ids: Tensor, micro_batch: int | None = None) -> Outcome:
         """Losses and gradient of the global batch ids (b,), of which this process takes its share.
@@ -90,10 +90,13 @@ class Engine:
             raise
         return self._shared(ids, parts, len(mine))
 
-    def apply(self, step: int, factor: float) -> None:
-        """Update the weights by the gradient, at the share `factor` of the peak rates, and take them into averages."""
+    def set_rate(self, factor: float) -> None:
+        """Learn at the share `factor` of the peak rates from here on."""
         self.lr = set_lr(self.optimizers, factor)
-        for optimizer in self.optimizers:
+
+    def apply(self, step: int) -> None:
+        """Update the weights by the gradient, and take them into the averages."""
+        for optimizer in self._with_gradient():
             self.arithmetic.scaler.step(optimizer)
         self.discard()
         self.ema.update(self.network, step, self.config.batch_size)
@@ -102,16 +105,17 @@ class Engine:
 
     def discard(self) -> None:
         """Forget the gradient."""
-        if self.arithmetic.scaler.is_enabled() and any(p.grad is not None for p in self.network.parameters()):
+        if self._unscaled:
             self.arithmetic.scaler.update()
+            self._unscaled = False
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> Tensors:
-        """Everything that a checkpoint holds of tensors, whole and on the CPU; every process must ask."""
+        """Everything that a checkpoint holds of tensors, whole and on the CPU, for rank 0; every process must ask."""
         modules = {"network": self.network, "ema": self.ema.network, "auxiliary": self.auxiliary}
         found = {
-            name: {key: whole(value) for key, value in module.state_dict().items()}
+            name: gathered(module.state_dict())
             for name, module in modules.items()
             if module is not None
         }
@@ -130,8 +134,8 @@ class Engine:
         self._restore_optimizers(tensors.get("optimizer", {}))
 
     def averages(self) -> dict[str, Tensor]:
-        """The power-function averages, whole and on the CPU; every process must ask."""
-        return {} if self.powers is None else {key: whole(value) for key, value in self.powers.tensors().items()}
+        """The power-function averages, whole and on the CPU, for rank 0; every process must ask."""
+        return {} if self.powers is None else gathered(self.powers.tensors())
 
     def _accumulate(self, step: int, mine: Tensor, size: int) -> list[Losses]:
         parts: list[Losses] = []
@@ -173,14 +177,22 @@ class Engine:
 
     def _clip(self) -> list[Tensor]:
         """Gradient norms, before they are clipped, of the network and of the auxiliary where it has a gradient."""
-        for optimizer in self.optimizers:
-            if any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
-                self.arithmetic.scaler.unscale_(optimizer)
+        for optimizer in self._with_gradient():
+            self.arithmetic.scaler.unscale_(optimizer)
+            self._unscaled = True
         limit = self.config.optimizer.clip_norm
         norms = [nn.utils.clip_grad_norm_(self.network.parameters(), limit)]
         if self.auxiliary is not None and any(p.grad is not None for p in self.auxiliary.parameters()):
             norms.append(nn.utils.clip_grad_norm_(self.auxiliary.parameters(), limit))
         return [whole(norm) for norm in norms]
+
+    def _with_gradient(self) -> list[optim.Optimizer]:
+        """The optimisers that have something to do in this step."""
+        return [
+            optimizer
+            for optimizer in self.optimizers
+            if any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+        ]
 
     def _refuse_unspreadable(self) -> None:
         if self.config.optimizer.name == "muon" or self.auxiliary is not None or self.arithmetic.name == "fp16":
@@ -195,8 +207,8 @@ class Engine:
         for k, optimizer in enumerate(self.optimizers):
             for index, entries in optimizer.state_dict()["state"].items():
                 for key, value in entries.items():
-                    tensors[f"{k}/{index}/{key}"] = whole(torch.as_tensor(value))
-        return tensors
+                    tensors[f"{k}/{index}/{key}"] = torch.as_tensor(value)
+        return gathered(tensors)
 
     def _restore_optimizers(self, tensors: dict[str, Tensor]) -> None:
         for k, optimizer in enumerate(self.optimizers):

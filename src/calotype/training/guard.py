@@ -11,7 +11,7 @@ DIVERGED = 10.0  # times the loss of the first step
 WINDOW = 11  # steps whose median is looked at: one bad batch does not move it
 IN_A_ROW = 5  # skipped steps after which the weights, not the pictures, are at fault
 MOST_SKIPPED = 100  # steps of a stage
-MOST_ROLLBACKS = 5  # of a stage, each at half the rate of the one before
+MOST_ROLLBACKS = 6  # of a stage, each at a quarter of the rate of the one before
 
 
 class Verdict(Enum):
@@ -44,14 +44,16 @@ class Guard:
         self.in_a_row = 0
         self.first = abs(loss) if self.first is None else self.first
         self.recent = [*self.recent, abs(loss)][-WINDOW:]
-        return Verdict.ROLL_BACK if self._high() and len(self.recent) == WINDOW else Verdict.FINE
+        return Verdict.ROLL_BACK if self.high and len(self.recent) == WINDOW else Verdict.FINE
 
     @property
     def calm(self) -> bool:
         """Whether these weights are worth keeping: nothing has looked wrong lately."""
-        return self.in_a_row == 0 and not self._high()
+        return self.in_a_row == 0 and not self.high
 
-    def _high(self) -> bool:
+    @property
+    def high(self) -> bool:
+        """Whether the losses of late are far above the first one."""
         return self.first is not None and bool(self.recent) and median(self.recent) > DIVERGED * max(self.first, 1e-12)
 
     def state(self) -> dict[str, Any]:

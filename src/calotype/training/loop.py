@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from calotype.core import distributed
-from calotype.core.errors import UserError
+from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.progress import Reporter
 from calotype.core.random import batch_ids
 from calotype.training.checkpoint import Checkpoint, Retention, newest_checkpoint, read_checkpoint, save_checkpoint
@@ -29,7 +29,7 @@ from calotype.training.signals import StopRequest
 
 FIRST_PREVIEW = 125  # steps; the next ones at 250, 500, 1000, ...
 DECIDE_BEFORE = 0.02  # share of a timed segment that lies between deciding its number of steps and the decay
-ROLLED_BACK_RATE = 0.5  # of the rate that made training diverge
+ROLLED_BACK_RATE = 0.25  # of the rate that made training diverge
 
 
 @dataclass
@@ -55,7 +55,8 @@ def train_stage(objective: Objective, config: LoopConfig, run: StageRun) -> nn.M
     trainer = _Trainer(objective, config, run)
     with StopRequest() as stop:
         while (segment := trainer.segment()) is not None:
-            trainer.take_step(segment)
+            if not trainer.take_step(segment):
+                continue
             trainer.keep_books(segment)
             if trainer.step == segment.end:
                 trainer.finish()
@@ -63,7 +64,7 @@ def train_stage(objective: Objective, config: LoopConfig, run: StageRun) -> nn.M
             stopped, due, decided = trainer.agreed(segment, stop.requested)
             if decided:
                 trainer.decide(segment)
-            if stopped or due:
+            if due or (stopped and trainer.guard.calm):  # else the steps since the last one are taken again
                 trainer.save()
             if stopped:
                 raise KeyboardInterrupt
@@ -104,31 +105,35 @@ class _Trainer:
                 return segment
         return None
 
-    def take_step(self, segment: Segment) -> None:
-        """One batch: losses, gradient, update, average; or what the guard says instead."""
-        step, stage = self.step, self.objective.stage
+    def take_step(self, segment: Segment) -> bool:
+        """One batch: losses, gradient, update, average; or what the guard says instead. False where it went back."""
+        step, rates = self.step, self.config.optimizer
+        self.engine.set_rate(lr_factor(step, segment, rates) * self.run.journal.rate_factor(self.objective.stage, step))
         ids = batch_ids(self.run.seed, step, self.config.batch_size, self.objective.num_samples)
         outcome = self._computed(ids)
         if outcome.overflow and self.engine.arithmetic.lower():
             self.engine.discard()
             self.step += 1
-            return
+            return True
         culprits = [] if outcome.finite else outcome.culprits()
         steady = outcome.terms.get(self.objective.steady, outcome.terms["loss"])
         verdict = self.guard.judge(steady, finite=outcome.finite, all_samples=len(culprits) == len(ids))
         if verdict is Verdict.ROLL_BACK:
             self.engine.discard()
             self._roll_back("its loss is not finite" if not outcome.finite else f"its loss has grown to {steady:.3g}")
-            return
+            return False
         if verdict is Verdict.SKIP:
             self.engine.discard()
             self._tell_skipped(culprits)
         else:
-            factor = lr_factor(step, segment, self.config.optimizer) * self.run.journal.rate_factor(stage, step)
-            self.engine.apply(step, factor)
+            self.engine.apply(step)
             bins = None if outcome.bins is None else {"loss_by_noise": outcome.bins}
             self.run.metrics.add({**outcome.terms, "gradient_norm": outcome.norms[0]}, bins)
         self.step += 1
+        if self.step == segment.end and self.guard.high:  # it diverged too late to have been judged
+            self._roll_back("its loss ends far above the first")
+            return False
+        return True
 
     def keep_books(self, segment: Segment) -> None:
         """Log, validate, preview, keep averages, at steps that do not depend on the clock."""
@@ -143,7 +148,7 @@ class _Trainer:
             self.run.preview(step, self.engine.ema.network, self.engine.network)
         if config.post_hoc is not None and config.post_hoc.due(step):
             self._snapshot()
-        if best_yet and config.keep_best and step != segment.end:
+        if best_yet and config.keep_best and step != segment.end and self.guard.calm:
             self.save()
 
     def agreed(self, segment: Segment, stop: bool) -> tuple[bool, bool, bool]:
@@ -228,7 +233,7 @@ class _Trainer:
                 torch.cuda.empty_cache()
 
     def _roll_back(self, reason: str) -> None:
-        """Return to the last good state, with half the rate from there on; a bounded number of times."""
+        """Return to the last good state, with a quarter of the rate from there on; a bounded number of times."""
         stage, journal, at = self.objective.stage, self.run.journal, self.step
         if journal.rollbacks(stage) >= MOST_ROLLBACKS:
             raise UserError(
@@ -240,7 +245,7 @@ class _Trainer:
         journal.add("rolled_back", stage=stage, at=at, to=_step_of(newest), rate=ROLLED_BACK_RATE)
         self._restore(newest)
         self.run.reporter.warn(
-            f"the {stage} diverged at step {at + 1}, {reason}: back to step {self.step}, at half the rate from there"
+            f"the {stage} diverged at step {at + 1}, {reason}: back to step {self.step}, at a quarter of the rate from there"
         )
 
     def _tell_skipped(self, culprits: list[tuple[int, int | None]]) -> None:
@@ -264,6 +269,11 @@ class _Trainer:
         found = None
         if distributed.rank() == 0:
             found = newest_checkpoint(self.run.folder, self.run.reporter, self.identity or None)
+            if found is None and any(self.run.folder.glob("step-*")):
+                raise CorruptFileError(
+                    f"no checkpoint in {self.run.folder} is whole",
+                    f"restore one, or remove that folder to train the {self.objective.stage} anew",
+                )
         name = distributed.share(None if found is None else found.name)
         return None if name is None else self.run.folder / name
 

@@ -6,7 +6,7 @@ between them and the plain tensors of a checkpoint, which is therefore the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
@@ -67,7 +67,7 @@ class Together:
 def spread(networks: Iterable[nn.Module], device: torch.device) -> None:
     """Give every process a part of the networks' parameters, in place; blocks are gathered as they are wanted."""
     from torch.distributed.device_mesh import init_device_mesh  # these take half a second to import
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(device.type, (distributed.world_size(),))
     for network in networks:
@@ -75,6 +75,9 @@ def spread(networks: Iterable[nn.Module], device: torch.device) -> None:
             if isinstance(block, ResidualBlock | SpatialTransformer):  # not whole levels: those hand lists on
                 fully_shard(block, mesh=mesh)
         fully_shard(network, mesh=mesh)
+        for method in ("encode", "decode"):  # by which a first stage is used, instead of a call
+            if hasattr(network, method):
+                register_fsdp_forward_method(network, method)
 
 
 def is_spread(tensor: Tensor) -> TypeGuard[DTensor]:
@@ -86,6 +89,17 @@ def whole(tensor: Tensor) -> Tensor:
     """A tensor in full, on the CPU. Of a spread one every process must ask, in the same order."""
     full = tensor.full_tensor() if is_spread(tensor) else tensor
     return full.detach().cpu()
+
+
+def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors in full, on the CPU of rank 0; the others, which get nothing, must ask all the same."""
+    kept = {}
+    for name, tensor in tensors.items():
+        if distributed.rank() == 0:
+            kept[name] = whole(tensor)
+        elif is_spread(tensor):
+            whole(tensor)  # its part is wanted
+    return kept
 
 
 def like(tensor: Tensor, model: Tensor) -> Tensor:
@@ -104,7 +118,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def plain(network: N, fresh: N) -> N:
-    """The network with all its weights in this process: itself, or `fresh` filled on the CPU; every process must ask."""
+    """The network with all its weights here: itself, or `fresh` filled on the CPU; every process must ask."""
     if not any(map(is_spread, network.parameters())):
         return network
     fresh.load_state_dict({name: whole(value) for name, value in network.state_dict().items()})

@@ -77,10 +77,8 @@ def save_snapshot(stage_folder: Path, step: int, tensors: Mapping[str, Tensor], 
         write_json(aside / "averages.json", {"time": int(tensors[TIME]), "widths": widths})
 
     write_folder(folder, fill)
-    there = _snapshots(stage_folder)
-    latest = max(there)
-    for old, path in there.items():
-        if old % config.stride(latest) and old != latest:
+    for old, path in _snapshots(stage_folder).items():
+        if old % config.stride(step) and old != step:
             path.rename(path.with_name(f".{path.name}.old"))  # so that half of it never looks like a damaged one
     for leftover in folder.parent.glob(".step-*"):  # also of a process that was killed here
         shutil.rmtree(leftover, ignore_errors=True)
@@ -117,7 +115,7 @@ def solve(times: list[int], widths: list[float], time: int, width: float) -> tup
     """The weights of snapshots (time, width) whose sum comes nearest to the average (time, width), and how near.
 
     Least squares between profiles (eq. 58) under the condition that the weights add up to 1, so that what never changed
-    in training stays as it is. The error is relative to the profile wanted.
+    in training stays as it is. The error is relative to the profile wanted (eq. 59).
     """
     moments, powers = np.asarray(times, np.float64), np.array([exponent(w) for w in widths])
     at, power = np.array(float(time)), np.array(exponent(width))

@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 import torch
 
-from calotype.core.errors import UserError
-
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -22,8 +20,6 @@ class Arithmetic:
     def __init__(self, precision: Precision, device: torch.device, *, tf32: bool = True) -> None:
         if precision == "auto":
             precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-        if precision == "fp16" and device.type == "cpu":
-            raise UserError("fp16 is for GPUs", "leave precision at auto")
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high" if tf32 else "highest")
             torch.backends.cudnn.allow_tf32 = tf32

@@ -14,7 +14,10 @@ from calotype.training.precision import Precision
 
 # What a run may be continued with though it was started with another: the weights depend on none of it, or on the last
 # digits alone.
-MAY_CHANGE = ("micro_batch", "precision", "tf32", "compile", "sharding", "checkpoint_seconds", "keep", "keep_best")
+MAY_CHANGE = (
+    *("micro_batch", "precision", "tf32", "compile", "sharding"),
+    *("checkpoint_seconds", "keep", "keep_best", "post_hoc"),
+)
 
 
 MOST_TIMED_DECAY = 0.6  # of a segment whose length is decided before the decay begins

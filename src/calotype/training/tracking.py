@@ -41,8 +41,7 @@ class Trackers:
                 home = folder / "trackers"
                 position = _Position.read(home / f"{name}.json")
                 opening = Opening(home / name, project=project, run=run, config=config, id=position.id)
-                if (tracker := self._opened(name, open_tracker, opening, new=not position.id)) is not None:
-                    position.id = tracker.id
+                if (tracker := self._opened(name, open_tracker, opening, position)) is not None:
                     self.open.append(_Kept(name, tracker, position))
                     self.reporter.say(f"{name}: {tracker.where}")
         except BaseException:
@@ -70,17 +69,22 @@ class Trackers:
         self.open = []
 
     def _opened(
-        self, name: str, open_tracker: Callable[[Opening], Tracker], opening: Opening, *, new: bool
+        self, name: str, open_tracker: Callable[[Opening], Tracker], opening: Opening, position: _Position
     ) -> Tracker | None:
         """A run that goes on does so without a tracker that fails to open; a new one says so at once."""
         try:
-            return open_tracker(opening)
+            tracker = open_tracker(opening)
+            if tracker.id != position.id:
+                position.id = tracker.id
+                position.write()
+            return tracker
         except UserError:
             raise
         except Exception as error:
-            if new:
-                raise UserError(f"the tracker {name} does not start: {_one_line(error)}", "set that right, or train without it") from error
-            self.reporter.warn(f"going on without the tracker {name}, which does not start: {_one_line(error)}")
+            why = f"does not start: {_one_line(error)}"
+            if not opening.id:
+                raise UserError(f"the tracker {name} {why}", "set that right, or train without it") from error
+            self.reporter.warn(f"going on without the tracker {name}, which {why}")
             return None
 
     def _send(self, messages: Sequence[_Message]) -> None:
@@ -192,10 +196,10 @@ class _Kept:
 
 
 def _flat(items: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, float]]:
-    """The numbers among a record's values; where they came from and when is told otherwise."""
+    """The measurements among a record's values; lists of whole numbers are ids of samples, not measurements."""
     for name, value in items:
         if isinstance(value, list | tuple):
-            yield from _flat((f"{name}/{i}", part) for i, part in enumerate(value))
+            yield from ((f"{name}/{i}", part) for i, part in enumerate(value) if isinstance(part, float))
         elif isinstance(value, int | float) and name not in ("step", "time"):
             yield name, float(value)
 

@@ -1,0 +1,218 @@
+"""What work costs, by how much of it there is: seconds and memory from two trials, a small and a larger one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from calotype.core.random import batch_ids
+from calotype.inspection.resources import SAFE, Use, is_out_of_memory, measured, room
+from calotype.network.unet import count_parameters
+from calotype.training.checkpoint import Checkpoint, Retention, save_checkpoint
+from calotype.training.engine import Engine
+from calotype.training.objective import Objective
+from calotype.training.post_hoc import save_snapshot
+from calotype.training.settings import LoopConfig
+
+TIMED = 4.0  # seconds of training steps that are timed
+FEWEST, MOST = 2, 40  # of them
+
+
+class TooLargeError(Exception):
+    """Not even the smallest trial of `what` fits into memory."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(what)
+
+
+@contextmanager
+def tried(what: str) -> Iterator[None]:
+    """Want of memory as TooLargeError."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise TooLargeError(what) from None
+        raise
+
+
+@dataclass(frozen=True)
+class Line:
+    """fixed + each * amount."""
+
+    fixed: float
+    each: float
+
+    @staticmethod
+    def through(one: tuple[int, float], two: tuple[int, float]) -> Line:
+        """Through (amount, value) of a small and a larger trial; where noise hides the slope, through the origin."""
+        each = (two[1] - one[1]) / max(two[0] - one[0], 1)
+        if two[0] <= one[0] or each <= 0 or two[1] < each * two[0]:
+            return Line(0.0, two[1] / max(two[0], 1))
+        return Line(two[1] - each * two[0], each)
+
+    def at(self, amount: float) -> float:
+        return self.fixed + self.each * amount
+
+
+@dataclass(frozen=True)
+class Work:
+    """A kind of work: `seconds` for an amount of it, and the most memory while that is done."""
+
+    seconds: Line
+    memory: Line
+
+    @staticmethod
+    def of(few: tuple[int, Use], many: tuple[int, Use]) -> Work:
+        one, two = few[1], many[1]
+        growth = max(two.peak - one.peak, 0) / max(many[0] - few[0], 1)
+        memory = Line(two.peak - growth * many[0], growth)
+        return Work(Line.through((few[0], one.seconds), (many[0], two.seconds)), memory)
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What training of one stage costs. `memory` is by micro-batch, `save` and `snapshot` are (seconds, bytes).
+
+    `fits`: the largest micro-batch for which memory suffices, halved from the one asked for; None if the room is not
+    known.
+    """
+
+    parameters: int
+    batch_size: int
+    step_seconds: float
+    asked: int
+    fits: int
+    memory: Line
+    save: tuple[float, int]
+    snapshot: tuple[float, int]
+    validation: float = 0.0
+    preview: float = 0.0
+
+    def completed(self, *, validation: float, preview: float) -> StageCost:
+        return replace(self, validation=validation, preview=preview)
+
+
+def measure_work(what: str, work: Callable[[int], object], few: int, many: int, device: torch.device) -> Work:
+    """Do `few` of the work, then `many` where that is expected to fit and not to take long."""
+    with tried(what):
+        with measured(device) as first:
+            work(few)
+        if many <= few:
+            return Work.of((few, first), (few, first))
+        with measured(device) as second:
+            work(many)
+    return Work.of((few, first), (many, second))
+
+
+def measure_stage(
+    objective: Objective, config: LoopConfig, folder: Path, seed: int, device: torch.device
+) -> tuple[Engine, StageCost]:
+    """Take a few steps and write a checkpoint into `folder`; the engine, and all costs but validation and preview."""
+    with tried(f"the {objective.stage}'s weights"):
+        engine = Engine(objective, config.model_copy(update={"compile": False}))
+    ids = batch_ids(seed, 0, config.batch_size, objective.num_samples)
+    asked = min(config.micro_batch or len(ids), len(ids))
+    memory, done, fits = _memory_by_size(engine, ids, asked, device)
+    seconds = _seconds_a_step(engine, ids, min(done, fits), device)
+    cost = StageCost(
+        parameters=count_parameters(engine.network),
+        batch_size=config.batch_size,
+        step_seconds=seconds,
+        asked=asked,
+        fits=fits,
+        memory=memory,
+        save=_saved(engine, folder / "checkpoint"),
+        snapshot=_snapshot(engine, config, folder / "snapshot"),
+    )
+    return engine, cost
+
+
+def _memory_by_size(engine: Engine, ids: torch.Tensor, asked: int, device: torch.device) -> tuple[Line, int, int]:
+    """Memory by micro-batch, the largest one tried, and the largest that fits: from one picture upwards.
+
+    What is expected not to fit is not tried.
+    """
+    what = f"a step of the {engine.objective.stage} with one picture"
+    with tried(what):
+        engine.compute(0, ids[:1], 1)
+        engine.apply(0, 0.0)  # the optimisers' state is made here
+    limit, found = room(device), list[tuple[int, Use]]()
+    most = None if limit is None else SAFE * limit
+    for size in sorted({min(4**power, asked) for power in range(12)}):
+        if len(found) > 1 and most is not None and _memory(found).at(size) > most:
+            break
+        if len(found) == 1 and most is not None:
+            _, use = found[0]
+            if use.base + (use.peak - use.base) * size > most:
+                break
+        try:
+            with tried(what), measured(device) as use:
+                engine.compute(0, ids[:size], size)
+        except TooLargeError:
+            if not found:
+                raise
+            break
+        engine.discard()
+        found.append((size, use))
+    line, largest = _memory(found), found[-1][0]
+    fits = asked
+    while fits > 1 and (fits > largest if most is None else line.at(fits) > most):
+        fits = (fits + 1) // 2
+    return line, largest, fits
+
+
+def _memory(found: list[tuple[int, Use]]) -> Line:
+    """The line through the first and the last trial; one alone says what a picture takes at most."""
+    if len(found) == 1:
+        size, use = found[0]
+        return Line(use.base, max(use.peak - use.base, 0) / size)
+    return Work.of(found[0], found[-1]).memory
+
+
+def _seconds_a_step(engine: Engine, ids: torch.Tensor, size: int, device: torch.device) -> float:
+    """The mean of some whole steps after a first one."""
+    with tried(f"a step of the {engine.objective.stage}"):
+        started = time.monotonic()
+        engine.compute(1, ids, size)
+        engine.apply(1, 0.0)
+        first, count = time.monotonic() - started, 0
+        if first > 2 * TIMED:
+            return first
+        with measured(device) as use:
+            started = time.monotonic()
+            while count < FEWEST or (count < MOST and time.monotonic() - started < TIMED):
+                engine.compute(2 + count, ids, size)
+                engine.apply(2 + count, 0.0)
+                count += 1
+    return use.seconds / count
+
+
+def _saved(engine: Engine, folder: Path) -> tuple[float, int]:
+    started = time.monotonic()
+    save_checkpoint(folder, Checkpoint(0, engine.tensors(), {}), Retention())
+    return time.monotonic() - started, size_of(folder)
+
+
+def _snapshot(engine: Engine, config: LoopConfig, folder: Path) -> tuple[float, int]:
+    if config.post_hoc is None:
+        return 0.0, 0
+    started = time.monotonic()
+    save_snapshot(folder, 0, engine.averages(), config.post_hoc)
+    return time.monotonic() - started, size_of(folder)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def weight_bytes(network: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in (*network.parameters(), *network.buffers()))
