@@ -39,6 +39,7 @@ bench: $(VENV)/.ready-bench
 faults: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/cache_faults.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutated_checkpoints.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutated_pictures.py
 
 mutants: $(VENV)/.ready-mutants

@@ -23,6 +23,7 @@ OURS = re.compile(rf"\b[Ee]qs?\.\s({NUMBERS})")
 
 CITED = {
     "process.add_noise": [1],
+    "process.noise_angle": [54],
     "process.posterior": [13, 14],
     "process.NoiseSchedule": [11],
     "process.NoiseSchedule.from_betas": [6],

@@ -52,8 +52,6 @@ class FakeTracker:
         append_line(self.path, record)
 
 
-
-
 def entry_points(group: str) -> EntryPoints:
     """What importlib.metadata would find, were the packages of these trackers installed."""
     assert group == PLUG_INS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
 import sqlite3
 import struct
@@ -19,7 +21,7 @@ from calotype.core.progress import Silent
 from calotype.training.tracking import Trackers
 
 PROGRAM = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from calotype.training.tracking import Trackers
 
@@ -31,6 +33,7 @@ for step in range(first, last + 1):
     if step == 3:
         trackers.image("vae", 3, folder / "vae-00000003.png")
 if end == "killed":
+    time.sleep(1.8)  # W&B's own process writes once a second
     os.kill(os.getpid(), signal.SIGKILL)
 trackers.close()
 """
@@ -74,25 +77,22 @@ def test_tensorboard(tmp_path: Path) -> None:
 
 
 def test_tensorboard_on_a_full_disk_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own thread writes the events: an error there must come out, and stop nothing."""
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    warned = []
+    warned: list[str] = []
     reporter = Silent()
     monkeypatch.setattr(reporter, "warn", warned.append)
     trackers = Trackers(tmp_path, ["tensorboard"], project="p", run="r", config={}, reporter=reporter)
     trackers.record({"stage": "vae", "step": 1, "loss": 1.0})
 
-    def full(self: RecordWriter, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RecordWriter, "write", full)
-        for step in range(2, 6):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))  # no file may grow beyond this
+    try:
+        for step in range(2, 60):
             trackers.record({"stage": "vae", "step": step, "loss": 1.0})
         trackers.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert len(warned) == 1
-    assert "No space left" in warned[0]
+    assert "the tracker tensorboard, which failed: [Errno 27] File too large" in warned[0]
 
 
 def test_weights_and_biases_offline(tmp_path: Path) -> None:
@@ -127,12 +127,18 @@ def test_trackio(tmp_path: Path) -> None:
     (database,) = (tmp_path / "trackio").glob("*.db")
     with sqlite3.connect(database) as connection:
         rows = connection.execute("select run_name, step, metrics from metrics order by id").fetchall()
-    print(rows)
-    assert len({name for name, _, _ in rows}) == 1
+    connection.close()
+    assert len({name for name, _, _ in rows}) == 1, "the second process goes on with the run of the first"
+    values = [(step, json.loads(metrics)) for _, step, metrics in rows]
+    for stage in ("vae", "denoiser"):
+        losses = [(step, value[f"{stage}/loss"]) for step, value in values if f"{stage}/loss" in value]
+        assert losses == [(k, k / 4) for k in range(1, 6)]
+    (shown,) = [value["vae/preview"]["file_path"] for _, value in values if "vae/preview" in value]
+    assert list((tmp_path / "trackio").rglob(Path(shown).name))
 
 
 def wandb_records(path: Path) -> list[Any]:
-    """The records of an offline run: a 7-byte header, then LevelDB's log format (blocks of 32 KiB, crc, length, kind)."""
+    """The records of an offline run: 7 bytes, then LevelDB's log format (blocks of 32 KiB, crc, length, kind)."""
     from wandb.proto import wandb_internal_pb2
 
     content, at, records, parts = path.read_bytes(), 7, [], b""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,12 @@ from calotype.process import VariancePreserving
 from calotype.training.denoiser_objective import DenoiserLossConfig, DenoiserObjective
 from calotype.training.objective import Losses
 from calotype.training.vae_objective import VAELossConfig, VAEObjective
-from tests.training.test_exact_resume import Stop, final_state, no_fsync, run_toy
+from tests.training.test_exact_resume import final_state, no_fsync, run_toy
 
 __all__ = ["no_fsync"]  # for every test here too
 
 CPU = torch.device("cpu")
-PICTURES = 16
+PICTURES = 12
 EPOCH = PICTURES // 4  # steps, of run_toy's batches
 IDS = torch.arange(PICTURES)
 Objective = VAEObjective | DenoiserObjective
@@ -46,14 +48,12 @@ def denoiser_objective() -> DenoiserObjective:
     return DenoiserObjective(network, process, loss, latents, lambda ids: labels[ids], IDS, IDS[:4], 7, CPU)
 
 
-def stopped(objective: Objective, at: int | None, how: str) -> Objective:
-    """The objective, in a process that gets SIGTERM in the midst of step `at`, or is gone before it."""
+def interrupted(objective: Objective, at: int | None) -> Objective:
+    """The objective, in a process that gets SIGTERM in the midst of step `at`."""
     compute = objective.losses
 
     def losses(step: int, ids: Tensor) -> Losses:
         if step == at:
-            if how == "dies":
-                raise Stop
             os.kill(os.getpid(), signal.SIGTERM)
         return compute(step, ids)
 
@@ -62,48 +62,27 @@ def stopped(objective: Objective, at: int | None, how: str) -> Objective:
     return objective
 
 
-def train(folder: Path, make: Callable[[], Objective], stops: Sequence[int], how: str = "interrupted") -> None:
-    """Two epochs in one run, stopped at each of `stops` and continued."""
-    for stop in stops:
-        with pytest.raises(KeyboardInterrupt if how == "interrupted" else Stop):
-            run(folder, make, stop, how)
-    run(folder, make, None, how)
+def train(folder: Path, make: Callable[[], Objective], stops: Sequence[int]) -> dict[str, bytes]:
+    """Two epochs in one run, interrupted at each of `stops` and continued; its final state."""
+    for stop in (*stops, None):
+        asked = nullcontext() if stop is None else pytest.raises(KeyboardInterrupt)
+        with asked:
+            run_toy(
+                folder,
+                "adamw",
+                ends=(2 * EPOCH,),
+                checkpoint_seconds=1e9,  # who is asked to stop saves by itself
+                make=lambda _, stop=stop: interrupted(make(), stop),
+                validate_every=2,
+            )
+    return final_state(folder)
 
 
-def run(folder: Path, make: Callable[[], Objective], stop: int | None, how: str) -> None:
-    run_toy(
-        folder,
-        "adamw",
-        ends=(2 * EPOCH,),
-        checkpoint_seconds=1e9 if how == "interrupted" else 0,  # who is asked to stop saves by itself
-        make=lambda _: stopped(make(), stop, how),
-        validate_every=3,
-    )
-
-
-@pytest.mark.parametrize("how", ["interrupted", "dies"])
 @pytest.mark.parametrize("make", [vae_objective, denoiser_objective])
-def test_a_stop_at_every_step_of_two_epochs_changes_nothing(tmp_path: Path, make, how: str) -> None:
-    train(tmp_path / "whole", make, [])
-    expected = final_state(tmp_path / "whole")
+def test_a_stop_at_every_step_of_two_epochs_changes_nothing(tmp_path: Path, make) -> None:
+    expected = train(tmp_path / "whole", make, [])
     assert set(expected) == {"network.safetensors", "ema.safetensors", "optimizer.safetensors", "metrics"}
-    for step in range(2 * EPOCH):
-        train(tmp_path / f"{step}", make, [step], how)
-        assert final_state(tmp_path / f"{step}") == expected, f"differs after a stop at step {step}"
-
-
-@pytest.mark.parametrize("make", [vae_objective, denoiser_objective])
-def test_two_stops_in_one_epoch_change_nothing(tmp_path: Path, make) -> None:
-    train(tmp_path / "whole", make, [])
-    pairs = [(first, second) for first in range(EPOCH) for second in range(first + 1, EPOCH)]
-    for first, second in pairs:
-        folder = tmp_path / f"{first}-{second}"
-        train(folder, make, [first, second])
-        assert final_state(folder) == final_state(tmp_path / "whole"), f"differs after stops at {first} and {second}"
-
-
-@pytest.mark.parametrize("make", [vae_objective, denoiser_objective])
-def test_one_run_stopped_at_every_step_changes_nothing(tmp_path: Path, make) -> None:
-    train(tmp_path / "whole", make, [])
-    train(tmp_path / "often", make, range(2 * EPOCH))
-    assert final_state(tmp_path / "often") == final_state(tmp_path / "whole")
+    every, pairs = range(2 * EPOCH), combinations(range(EPOCH), 2)  # at each step, twice inside one epoch, at all steps
+    for stops in (*((step,) for step in every), *pairs, every):
+        folder = tmp_path / "-".join(map(str, stops))
+        assert train(folder, make, stops) == expected, f"differs after stops at {list(stops)}"

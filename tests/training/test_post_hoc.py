@@ -150,6 +150,7 @@ def test_a_damaged_snapshot_is_named_and_left_out(tmp_path: Path) -> None:
     reporter = Listening()
     made = reconstruct(tmp_path, 40, 0.1, reporter)
     torch.testing.assert_close(made["weight"], _averages(40)["0.1/weight"], rtol=1e-3, atol=1e-3)
+    assert torch.equal(made["weight"], reconstruct(tmp_path, None, 0.1)["weight"])  # the newest
     assert len(reporter.heard) == 1
     assert "step-00000030 is damaged" in reporter.heard[0]
 

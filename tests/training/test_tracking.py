@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,12 @@ from tests.training.fake_tracker import FakeTracker, Power, entry_points, positi
 
 
 @pytest.fixture(autouse=True)
-def _plug_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _plug_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boards, "entry_points", entry_points)
     for name in ("fails_at", "dies_at"):
         monkeypatch.setattr(FakeTracker, name, None)
     monkeypatch.setattr(FakeTracker, "opens", True)
     monkeypatch.setattr(FakeTracker, "told", 0)
-    yield
 
 
 class Words(Silent):
@@ -96,10 +94,10 @@ def test_a_resumed_run_sends_nothing_twice_and_leaves_nothing_out(tmp_path: Path
 
 
 def test_any_stops_at_any_message(tmp_path: Path) -> None:
-    """Killed inside and between messages, from any checkpoint: at most the message of the kill is lost, none repeats."""
+    """Killed in and between messages, from any checkpoint: at most the message of the kill is lost, none repeats."""
     chance = random.Random(5)
     everything = [record(step, stage) for stage in ("vae", "denoiser") for step in range(1, 13)]
-    for trial in range(8):
+    for trial in range(5):
         run, lost, done = tmp_path / str(trial), 0, 0
         while done < len(everything):
             trackers, reached = track(run), done
@@ -148,9 +146,9 @@ def test_a_tracker_that_joins_late_is_sent_what_was(tmp_path: Path, monkeypatch:
 
 
 def test_names_are_known_before_anything_is_opened(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no tracker 'wandbb'.*did you mean 'wandb'"):
+    with pytest.raises(UserError, match=r"no tracker 'wandbb'.*did you mean 'wandb'"):
         track(tmp_path, "fake", "wandbb")
-    with pytest.raises(UserError, match="gone of no_such_package:Tracker does not load.*no_such_package"):
+    with pytest.raises(UserError, match=r"gone of no_such_package:Tracker does not load.*no_such_package"):
         track(tmp_path, "fake", "gone")
     assert not list(tmp_path.iterdir())
 
@@ -162,7 +160,7 @@ def test_names_are_known_before_anything_is_opened(tmp_path: Path) -> None:
 def test_a_missing_package_is_one_line_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str, extra: str
 ) -> None:
-    for loaded in [m for m in sys.modules if m.partition(".")[0] == module or m.startswith("torch.utils.tensorboard")]:
+    for loaded in [found for found in sys.modules if found.partition(".")[0] == module]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError) as caught:

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from calotype.cli import data, export, failures, models, output, quickstart, sample, train
+from calotype.cli import data, export, failures, models, output, plan, quickstart, sample, train, verify_resume
 
 app = typer.Typer(
     name="calotype",
@@ -27,8 +27,10 @@ app.command("quickstart")(quickstart.quickstart)
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("data")(data.data)
+app.command("plan")(plan.plan)
 app.command("models")(models.models)
 app.command("export")(export.export)
+app.command("verify-resume")(verify_resume.verify_resume)
 app.command("import")(export.import_model)
 
 

@@ -20,6 +20,7 @@ from calotype.training.objective import Objective
 from calotype.training.post_hoc import save_snapshot
 from calotype.training.settings import LoopConfig
 
+LONGEST = 5.0  # seconds of a trial, about
 TIMED = 4.0  # seconds of training steps that are timed
 FEWEST, MOST = 2, 40  # of them
 
@@ -100,11 +101,15 @@ class StageCost:
         return replace(self, validation=validation, preview=preview)
 
 
-def measure_work(what: str, work: Callable[[int], object], few: int, many: int, device: torch.device) -> Work:
-    """Do `few` of the work, then `many` where that is expected to fit and not to take long."""
+def measure_work(what: str, work: Callable[[int], object], few: int, most: int, device: torch.device) -> Work:
+    """Do `few` of the work, then as much up to `most` as is expected to fit and to take a few seconds."""
     with tried(what):
         with measured(device) as first:
             work(few)
+        limit, each = room(device), max(first.peak - first.base, 1) / few
+        many = min(most, int(LONGEST / max(first.seconds, 1e-6) * few))
+        if limit is not None:
+            many = min(many, int((SAFE * limit - first.base) / each))
         if many <= few:
             return Work.of((few, first), (few, first))
         with measured(device) as second:
@@ -214,5 +219,16 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def check_weights(build: Callable[[], nn.Module], stage: str, config: LoopConfig, device: torch.device) -> None:
+    """TooLargeError where a network's weights, gradient, averages and optimiser state alone do not fit."""
+    with torch.device("meta"):
+        network = build()
+    copies = 5 + (0 if config.post_hoc is None else len(config.post_hoc.widths))
+    limit = room(device)
+    if limit is not None and copies * weight_bytes(network) > SAFE * limit:
+        raise TooLargeError(f"training {count_parameters(network):,} weights of the {stage}")
+
+
 def weight_bytes(network: nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in (*network.parameters(), *network.buffers()))
+    """Bytes of all parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*network.parameters(), *network.buffers()))

@@ -26,14 +26,14 @@ def denoiser_weights(stage_folder: Path, which: str | float = AVERAGED) -> dict[
     """Weights of the denoiser, by the names of its network.
 
     `which`: "averaged" as in the bundle; "live", not averaged; "best", averaged at the step with the best validation; a
-    number, the average of that relative width (eq. 56), made of the run's snapshots. UserError for what is not there.
+    number, the average of that relative width (eqs. 56-58), made of the snapshots up to the newest. UserError for what is not there.
     """
     newest = read_checkpoint(_newest(stage_folder))
     if newest.step == 0:
         raise UserError(f"{stage_folder.parent} has no model yet", "give the same train command again to continue it")
     width = _number(which)
     if width is not None:
-        return newest.tensors["ema"] | reconstruct(stage_folder, newest.step, width)
+        return newest.tensors["ema"] | reconstruct(stage_folder, None, width)
     if which == "best":
         best = best_checkpoint(stage_folder, DenoiserObjective.best)
         if best is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -65,31 +66,43 @@ def _import_errors_told(name: str, board: Callable[[Opening], Tracker], opening:
     try:
         return board(opening)
     except ImportError as error:
-        missing = error.name or name
+        missing = (error.name or name).partition(".")[0]
         raise UserError(f"the tracker {name} needs {missing}", f"pip install 'calotype[{EXTRAS[name]}]'") from error
 
 
 class TensorBoard:
-    """Event files in the run's `trackers/tensorboard`; a process that goes on adds its own."""
+    """Event files in the run's `trackers/tensorboard`, one a process, written at once.
+
+    TensorBoard's own EventFileWriter leaves that to a thread, which prints a traceback when the disk is full.
+    """
 
     def __init__(self, opening: Opening) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.id = "events"
         self.where = f"tensorboard --logdir {opening.folder}"
-        self.writer = SummaryWriter(str(opening.folder))
+        self.event, self.summary = Event, Summary
+        opening.folder.mkdir(parents=True, exist_ok=True)
+        file = open(opening.folder / f"events.out.tfevents.{time.time_ns()}", "xb")  # noqa: SIM115  close() closes it
+        self.writer = RecordWriter(file)
+        self.writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
 
     def scalars(self, stage: str, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(f"{stage}/{name}", value, step)
+        self._write(step, [self.summary.Value(tag=f"{stage}/{k}", simple_value=v) for k, v in values.items()])
 
     def image(self, stage: str, step: int, name: str, path: Path) -> None:
-        import numpy as np
         from PIL import Image
 
         with Image.open(path) as picture:
-            pixels = np.array(picture.convert("RGB"))
-        self.writer.add_image(f"{stage}/{name}", pixels, step, dataformats="HWC")
+            width, height = picture.size
+        shown = self.summary.Image(width=width, height=height, colorspace=3, encoded_image_string=path.read_bytes())
+        self._write(step, [self.summary.Value(tag=f"{stage}/{name}", image=shown)])
+
+    def _write(self, step: int, values: list[Any]) -> None:
+        event = self.event(wall_time=time.time(), step=step, summary=self.summary(value=values))
+        self.writer.write(event.SerializeToString())
 
     def flush(self) -> None:
         self.writer.flush()
@@ -99,7 +112,10 @@ class TensorBoard:
 
 
 class WandB:
-    """One run of Weights & Biases; a process that goes on resumes it. WANDB_MODE=offline is honoured."""
+    """One run of Weights & Biases; a process that goes on resumes it. WANDB_MODE=offline is honoured.
+
+    Its own process writes what it is sent about once a second: a kill -9 may lose as much there.
+    """
 
     def __init__(self, opening: Opening) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -116,6 +132,7 @@ class WandB:
             x_disable_stats=True,
             x_disable_machine_info=True,
             x_save_requirements=False,
+            x_transaction_log_flush_interval=1.0,
             finish_timeout=FINISH_SECONDS,
         )
         self.run = wandb.init(

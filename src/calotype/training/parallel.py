@@ -74,7 +74,7 @@ def spread(networks: Iterable[nn.Module], device: torch.device) -> None:
         for block in network.modules():
             if isinstance(block, ResidualBlock | SpatialTransformer):  # not whole levels: those hand lists on
                 fully_shard(block, mesh=mesh)
-        fully_shard(network, mesh=mesh)
+        fully_shard(network, mesh=mesh, reshard_after_forward=True)  # a look at an average must leave it spread
         for method in ("encode", "decode"):  # by which a first stage is used, instead of a call
             if hasattr(network, method):
                 register_fsdp_forward_method(network, method)

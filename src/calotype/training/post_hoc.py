@@ -86,15 +86,17 @@ def save_snapshot(stage_folder: Path, step: int, tensors: Mapping[str, Tensor], 
 
 
 def reconstruct(
-    stage_folder: Path, step: int, relative_width: float, reporter: Reporter | None = None
+    stage_folder: Path, step: int | None, relative_width: float, reporter: Reporter | None = None
 ) -> dict[str, Tensor]:
     """The parameters' average of any width after `step` steps, from all whole snapshots; buffers are not in it.
 
-    A damaged snapshot is named and left out. UserError where the snapshots do not allow this width at this step.
+    `step` None is the newest snapshot's. A damaged snapshot is named and left out. UserError where the snapshots do not
+    allow this width at this step.
     """
     whole = _whole_snapshots(stage_folder, reporter or Silent())
     if not whole:
         raise UserError(f"{stage_folder} has no whole snapshots of averages", "train with training.post_hoc set")
+    step = max(whole) if step is None else step
     keys = [(at, width, time) for at, (time, widths) in whole.items() for width in widths]
     wanted = whole[step][0] if step in whole else step
     weights, error = solve([k[2] for k in keys], [float(k[1]) for k in keys], wanted, relative_width)

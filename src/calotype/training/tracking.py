@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ class Trackers:
                     f"going on without the tracker {kept.name}, which failed: {_one_line(error)}; "
                     "metrics.jsonl has everything, and the next start sends what is missing"
                 )
+                with suppress(Exception):
+                    kept.tracker.close()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,107 @@
+"""`calotype plan`: what a run will take in time, memory and disk, measured on a sample before anything long starts."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from calotype.core import distributed
+from calotype.core.errors import UserError
+from calotype.core.progress import Reporter, Silent
+from calotype.core.tensors import choose_device
+from calotype.images.sizing import natural_size
+from calotype.images.source import open_source, source_name
+from calotype.inspection.costs import TooLargeError
+from calotype.inspection.data_verdict import Advice
+from calotype.inspection.foreseen import foreseen
+from calotype.inspection.listing import Listing
+from calotype.inspection.rehearsal import Rehearsal
+from calotype.inspection.resources import bounded, room
+from calotype.pipeline.run import Run
+from calotype.pipeline.training import DEFAULT_MINUTES
+from calotype.pipeline.training import _settings as settings_of
+from calotype.training.journal import Budget
+from calotype.training.settings import check_decay
+
+
+def plan(
+    data: str | Path,
+    *,
+    recipe: str = "calotype",
+    out: Path | None = None,
+    size: int | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Measure every part of the run that `pipeline.train` would do with these arguments; returns what it will take.
+
+    Leaves nothing behind. Raises UserError for what training would refuse.
+    """
+    started, reporter = time.monotonic(), reporter or Silent()
+    if not distributed.leads():
+        raise UserError("a plan is made by one process", "start it without torchrun")
+    budget = Budget(steps=steps) if steps is not None else Budget(minutes=minutes or DEFAULT_MINUTES)
+    chosen = choose_device(device)
+    source = open_source(data, size=size or 64)
+    size = natural_size("openmoji" if data == "openmoji" else source) if size is None else size
+    out = out or Path("runs") / (Path(source_name(data)).stem or "run")
+    near = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    with _stoppable(), tempfile.TemporaryDirectory(prefix=".calotype-plan-", dir=near) as aside, bounded(chosen):
+        asked = settings_of(Run(Path(aside) / "none"), recipe, size, seed, overrides, None)
+        for name, config in (("vae.training", asked.vae.training), ("training", asked.training)):
+            check_decay(name, config, timed=steps is None)
+        limit = room(chosen)
+        rehearsal = Rehearsal(Path(aside), Listing(open_source(data, size=size)), asked, chosen, reporter)
+        for note in source.notes:
+            reporter.warn(note)
+        found: dict[str, Any] = {
+            "data": source_name(data),
+            "recipe": recipe,
+            "size": size,
+            "files": rehearsal.listing.total,
+            "device": str(chosen),
+            "threads": torch.get_num_threads(),
+            "budget": str(budget),
+        }
+        advice: list[Advice] = []
+        try:
+            parts = rehearsal.parts()
+            found |= foreseen(rehearsal, parts, budget, limit, shutil.disk_usage(near).free, advice)
+            fits = found.pop("fits")
+        except TooLargeError as error:
+            fits = False
+            advice.append(Advice(f"memory does not suffice for {error.what}", "choose a smaller --size or network"))
+    found |= {"verdict": "fits" if fits else "does not fit", "mend": [asdict(each) for each in advice]}
+    words = [f"calotype train {shlex.quote(str(data))} --recipe {recipe} --size {size} {budget}"]
+    words += [f"--seed {seed}"] * (seed != 0) + [f"--device {device}"] * (device != "auto")
+    words += [f"--set {shlex.quote(setting)}" for setting in overrides]
+    words += [each.action for each in advice if each.action.startswith("--set ")]
+    return found | {"train": " ".join(words), "plan_seconds": round(time.monotonic() - started, 1)}
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, so that nothing is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
