@@ -60,7 +60,12 @@ class Ranks:
 @contextmanager
 def started() -> Iterator[Ranks]:
     """The process that forks, for a fixture of module scope."""
-    paths = [str(ROOT), str(ROOT / "src"), str(ROOT / "tests" / "guard")]
+    paths = [
+        str(ROOT),
+        str(ROOT / "src"),
+        str(ROOT / "tests" / "guard"),
+        *os.environ.get("PYTHONPATH", "").split(os.pathsep),
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "error::DeprecationWarning:calotype", "-m", "tests.ranks"]
     with subprocess.Popen(

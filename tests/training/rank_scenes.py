@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -38,7 +37,7 @@ def denoiser() -> DenoiserObjective:
     """On fixed latents of four classes."""
     torch.manual_seed(0)
     ids = torch.arange(SAMPLES + HELD_OUT)
-    mean = normal(0, "latents", 0, ids, (4, 8, 8))[None]
+    mean = (normal(0, "classes", 0, ids % 4, (4, 1, 1)) + 0.3 * normal(0, "latents", 0, ids, (4, 8, 8)))[None]
     latents = LatentSet.from_tensors(
         mean, torch.full_like(mean, 0.01), LatentStatistics(mean=(0.0,) * 4, std=(1.0,) * 4, bound=2.8)
     )
@@ -58,37 +57,47 @@ def vae() -> VAEObjective:
     return VAEObjective(network, VAELossConfig(), lambda i: images[i], ids[:SAMPLES], ids[SAMPLES:], 7, CPU)
 
 
+SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM}
+
+
 class Spy:
-    """An objective that notes what this process is given, and may have an accident at a step."""
+    """An objective that notes what this process is given, and may have an accident at a step, on one rank or all."""
 
     def __init__(self, objective: Objective, accident: str = "", at: int = -1, on: int = 1) -> None:
         self._objective, self.accident, self.at, self.on = objective, accident, at, on
         self.given: dict[int, list[int]] = {}
-        self.sizes: list[int] = []
+        self.saves = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._objective, name)
 
     def losses(self, step: int, ids: Tensor) -> Losses:
         self.given.setdefault(step, []).extend(ids.tolist())
-        self.sizes.append(len(ids))
-        if step == self.at and distributed.rank() == self.on:
-            if self.accident == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.accident == "terminate":
-                os.kill(os.getpid(), signal.SIGTERM)
+        if step == self.at and self._is_the_one() and self.accident in SIGNALS:
+            os.kill(os.getpid(), SIGNALS[self.accident])
         losses = self._objective.losses(step, ids)
-        if step == self.at and self.accident == "nan" and distributed.rank() == self.on:
+        if step == self.at and (self.accident == "all nan" or (self.accident == "nan" and self._is_the_one())):
             broken = torch.zeros_like(losses.each)
-            broken[0] = torch.nan
+            broken[: None if self.accident == "all nan" else 1] = torch.nan
             losses.terms["loss"] = losses.terms["loss"] + broken.sum()
             losses.each = losses.each + broken
+            self.at = -1  # it does not happen twice
         return losses
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        if self.accident == "kill in validation" and distributed.rank() == self.on:
+        if self.accident == "kill in validation" and self._is_the_one():
             os.kill(os.getpid(), signal.SIGKILL)
         return self._objective.validate(network)
+
+    def state(self) -> dict[str, Any]:
+        """Asked for on the way to a checkpoint, after the first one, of the untrained network."""
+        self.saves += 1
+        if self.accident == "kill in save" and self._is_the_one() and self.saves == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._objective.state()
+
+    def _is_the_one(self) -> bool:
+        return distributed.rank() == self.on
 
 
 class Told(Silent):
@@ -133,4 +142,4 @@ def train(
             train_stage(objective, config, stage)
         except KeyboardInterrupt:
             stopped = True
-    return {"given": objective.given, "sizes": objective.sizes, "told": reporter.lines, "stopped": stopped}
+    return {"given": objective.given, "told": reporter.lines, "stopped": stopped}

@@ -96,7 +96,8 @@ class Large(Toy):
 
 def test_too_little_memory_makes_smaller_parts_and_the_same_weights(tmp_path: Path) -> None:
     said = run(tmp_path / "large", Large(), 12).said
-    assert ["4 pictures at once: 2 at a time from step 1" in said[0], "1 at a time from step 7" in said[1]] == [True] * 2
+    assert "4 pictures at once: 2 at a time from step 1" in said[0]
+    assert "1 at a time from step 7" in said[1]
     run(tmp_path / "whole", Toy(), 12)
     found, expected = (final_state(tmp_path / name) for name in ("large", "whole"))
     losses = [

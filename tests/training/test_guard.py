@@ -95,7 +95,7 @@ def test_a_latent_that_is_no_number_is_named_with_its_noise(tmp_path: Path) -> N
 def test_a_rate_that_explodes_is_halved_until_it_does_not(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", Toy(), 60, lr=12.0)
     assert 1 <= len(whole.said) <= 6
-    assert all("diverged at step" in line and "at a quarter of the rate" in line for line in whole.said)
+    assert all("diverged at step" in line and "at a quarter of the rate from there" in line for line in whole.said)
     events = Journal(tmp_path / "whole" / "journal.jsonl").events
     assert [event["to"] for event in events if event["event"] == "rolled_back"] == [0] * len(whole.said)
     losses = [record["loss"] for record in records(tmp_path / "whole") if "loss" in record]

@@ -77,7 +77,7 @@ def test_one_batch_can_be_learnt_by_heart(parameterization: str) -> None:
 def test_validation_is_repeatable_and_draws_on_no_state() -> None:
     objective = vae_objective()
     first = objective.validate(objective.network)
-    objective.losses(9, IDS).terms
+    objective.losses(9, IDS)
     assert objective.validate(objective.network) == first
     assert set(first) == {"held_out_psnr", "held_out_ssim", "held_out_l1"}
 
@@ -86,12 +86,12 @@ def test_dropped_conditions_reach_the_network_as_null() -> None:
     objective = denoiser_objective(dropout=1.0)
     seen: list[Condition] = []
     objective.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
-    objective.losses(0, IDS).terms
+    objective.losses(0, IDS)
     assert bool(seen[0].null.all())
     objective = denoiser_objective(dropout=0.25)
     objective.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
     for step in range(100):
-        objective.losses(step, IDS).terms
+        objective.losses(step, IDS)
     share = torch.stack([cond.null.float().mean() for cond in seen[1:]]).mean()
     assert abs(float(share) - 0.25) < 0.07
 
@@ -113,8 +113,8 @@ def test_of_text_and_class_either_may_be_left_out_alone() -> None:
 
     seen: list[Condition] = []
     objective = DenoiserObjective(Echo(), process, loss, latents, lambda i: both[i], ids, ids[:0], 7, CPU)
-    objective.losses(3, ids).terms
-    objective.losses(3, ids).terms
+    objective.losses(3, ids)
+    objective.losses(3, ids)
     (cond, again) = seen
     assert torch.equal(cond.with_text, again.with_text)
     with_text, with_class = cond.with_text, (cond.label >= 0) & ~cond.null

@@ -80,6 +80,7 @@ def test_a_resumed_run_sends_nothing_twice_and_leaves_nothing_out(tmp_path: Path
     again.image("vae", 4, picture)
     again.record(record(4, held_out_psnr=20.0, held_out_ssim=0.5))
     again.record(record(6))
+    again.image("vae", 5, picture)  # finished after the next record
     again.record(record(2, "denoiser"))
     assert [{k: v for k, v in r.items() if k != "stage"} for r in told(tmp_path)] == [
         {"step": 2, "loss": 0.5},
@@ -88,6 +89,7 @@ def test_a_resumed_run_sends_nothing_twice_and_leaves_nothing_out(tmp_path: Path
         {"step": 4, "held_out_psnr": 20.0},
         {"step": 4, "held_out_ssim": 0.5},
         {"step": 6, "loss": 1 / 6},
+        {"step": 5, "picture": "00000004-live", "bytes": 4},
         {"step": 2, "loss": 0.5},
     ]
     assert position(tmp_path)["id"] == "its-own-name"

@@ -73,6 +73,9 @@ def run(arguments: Sequence[str]) -> int:
         except (Exception, KeyboardInterrupt) as error:
             failure = failures.explain(error)
             output.fail(failure.line, as_json=as_json)
+            if type(error).__name__ == "LostProcessError":  # by name: its module would load torch here
+                sys.stdout.flush()
+                os._exit(failure.status)
             return failure.status
 
 

@@ -23,6 +23,13 @@ PATIENCE = timedelta(days=30)  # the others wait while the first one prepares th
 T = TypeVar("T")
 
 
+class LostProcessError(UserError):
+    """Another process of the group is gone, and nothing can be done together any more.
+
+    What torch has under way may wait for it for ever, also while this process ends: leave by `os._exit`.
+    """
+
+
 def rank() -> int:
     """This process's number, from 0."""
     return distributed.get_rank() if _initialised() else 0
@@ -110,7 +117,8 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         backend = "cpu:gloo,cuda:nccl"  # who waits for long waits on the CPU: nccl would keep the GPUs busy with that
     distributed.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield device
+        with told_if_lost():  # parts of a spread network travel in many places
+            yield device
     finally:
         distributed.destroy_process_group()
 
@@ -123,7 +131,7 @@ def told_if_lost() -> Iterator[None]:
     except RuntimeError as error:
         if world_size() == 1 or not _is_loss(error):
             raise
-        raise UserError("another process of this run has stopped", "its own message says why") from error
+        raise LostProcessError("another process of this run has stopped", "its own message says why") from error
 
 
 _LOSSES = ("connection closed by peer", "connection reset", "broken pipe", "socket closed", "nccl", "gloo", "timed out")

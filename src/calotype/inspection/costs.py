@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -82,8 +82,7 @@ class Work:
 class StageCost:
     """What training of one stage costs. `memory` is by micro-batch, `save` and `snapshot` are (seconds, bytes).
 
-    `fits`: the largest micro-batch for which memory suffices, halved from the one asked for; None if the room is not
-    known.
+    `fits`: the largest micro-batch for which memory suffices, by halving the one asked for.
     """
 
     parameters: int
@@ -95,10 +94,8 @@ class StageCost:
     save: tuple[float, int]
     snapshot: tuple[float, int]
     validation: float = 0.0
+    validation_memory: float = 0.0
     preview: float = 0.0
-
-    def completed(self, *, validation: float, preview: float) -> StageCost:
-        return replace(self, validation=validation, preview=preview)
 
 
 def measure_work(what: str, work: Callable[[int], object], few: int, most: int, device: torch.device) -> Work:
@@ -123,6 +120,7 @@ def measure_stage(
     """Take a few steps and write a checkpoint into `folder`; the engine, and all costs but validation and preview."""
     with tried(f"the {objective.stage}'s weights"):
         engine = Engine(objective, config.model_copy(update={"compile": False}))
+    engine.set_rate(0.0)
     ids = batch_ids(seed, 0, config.batch_size, objective.num_samples)
     asked = min(config.micro_batch or len(ids), len(ids))
     memory, done, fits = _memory_by_size(engine, ids, asked, device)
@@ -148,7 +146,7 @@ def _memory_by_size(engine: Engine, ids: torch.Tensor, asked: int, device: torch
     what = f"a step of the {engine.objective.stage} with one picture"
     with tried(what):
         engine.compute(0, ids[:1], 1)
-        engine.apply(0, 0.0)  # the optimisers' state is made here
+        engine.apply(0)  # the optimisers' state is made here
     limit, found = room(device), list[tuple[int, Use]]()
     most = None if limit is None else SAFE * limit
     for size in sorted({min(4**power, asked) for power in range(12)}):
@@ -187,7 +185,7 @@ def _seconds_a_step(engine: Engine, ids: torch.Tensor, size: int, device: torch.
     with tried(f"a step of the {engine.objective.stage}"):
         started = time.monotonic()
         engine.compute(1, ids, size)
-        engine.apply(1, 0.0)
+        engine.apply(1)
         first, count = time.monotonic() - started, 0
         if first > 2 * TIMED:
             return first
@@ -195,7 +193,7 @@ def _seconds_a_step(engine: Engine, ids: torch.Tensor, size: int, device: torch.
             started = time.monotonic()
             while count < FEWEST or (count < MOST and time.monotonic() - started < TIMED):
                 engine.compute(2 + count, ids, size)
-                engine.apply(2 + count, 0.0)
+                engine.apply(2 + count)
                 count += 1
     return use.seconds / count
 

@@ -64,7 +64,11 @@ def steps_within(cost: StageCost, config: LoopConfig, seconds: float) -> int:
 
 
 def timed_stages(
-    minutes: float, share: float, fixed: Fixed, costs: tuple[StageCost | None, StageCost], configs: tuple[LoopConfig, ...]
+    minutes: float,
+    share: float,
+    fixed: Fixed,
+    costs: tuple[StageCost | None, StageCost],
+    configs: tuple[LoopConfig, ...],
 ) -> tuple[StageForecast | None, StageForecast]:
     """Both stages of a run of so many minutes, shared out as the run does it."""
     vae, spent = None, 0.0

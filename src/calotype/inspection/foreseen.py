@@ -14,9 +14,10 @@ from calotype.inspection.resources import SAFE
 from calotype.latents.cache import MEMORY
 from calotype.pipeline.gate import WORTH_FEATURES
 from calotype.training.journal import Budget
-from calotype.training.loop import stage_setting
+from calotype.training.recovery import stage_setting
 from calotype.training.settings import LoopConfig
 
+LEFT_LYING = 1.1  # on a CPU a long run holds up to a tenth more than a few steps do: memory comes back in pieces
 ROW_BYTES = 1_000  # of memory for a picture's name, caption and digest
 FEATURE_SECONDS = 30.0  # of a feature network's look at the latents
 REPORT_BYTES = 4_000_000  # of report.html and the pictures in it
@@ -60,8 +61,22 @@ def foreseen(
         "memory": memory,
         "disk": disk,
     }
-    refused = 1 - rehearsal.rows / rehearsal.listing.total
-    return found | {"fits": memory["fits"] is not False and disk["fits"], "refused": round(max(refused, 0.0), 3)}
+    _look_out(rehearsal, advice)
+    return found
+
+
+def _look_out(rehearsal: Rehearsal, advice: list[Advice]) -> None:
+    """What else would stop the run, or was not measured."""
+    total, refused, config = rehearsal.listing.total, rehearsal.refused, rehearsal.recipe.data
+    if config.is_stopped_by(round(refused * total), total):
+        what = (
+            f"{refused:.0%} of the files looked at cannot be read, more than the share {config.max_refused:g} let pass"
+        )
+        advice.append(Advice(what, "calotype data lists them: mend or remove them"))
+    for name, training in _configs(rehearsal).items():
+        if training.compile:
+            what = f"{stage_setting(name)}.compile is on, and steps were measured without it"
+            advice.append(Advice(what, "expect the first step to take a minute, and the others less"))
 
 
 def _fixed_seconds(rehearsal: Rehearsal, parts: Parts, budget: Budget) -> Fixed:
@@ -138,12 +153,13 @@ def _memory(rehearsal: Rehearsal, parts: Parts, room: int | None, advice: list[A
     micro = {}
     for name, cost in _costs(parts).items():
         micro[name] = {"asked": cost.asked, "fits": cost.fits, "bytes_each": round(cost.memory.each)}
-        peaks[name] = cost.memory.at(cost.fits)
+        peaks[name] = max(cost.memory.at(cost.fits), cost.validation_memory)
         if cost.fits < cost.asked:
             what = f"memory does not suffice for {cost.asked} pictures at once in a step of the {name}"
             advice.append(Advice(what, f"--set {stage_setting(name)}.micro_batch={cost.fits}"))
     peaks["samples"] = float(parts.sampling.peak)
-    peaks = {name: peak + known + held * (name in ("denoiser", "samples")) for name, peak in peaks.items()}
+    slack = LEFT_LYING if cpu else 1.0
+    peaks = {name: slack * peak + known + held * (name in ("denoiser", "samples")) for name, peak in peaks.items()}
     needed = round(max(peaks.values()))
     fits = None if room is None else needed <= room
     if room is not None and needed > SAFE * room:
@@ -154,9 +170,7 @@ def _memory(rehearsal: Rehearsal, parts: Parts, room: int | None, advice: list[A
     return {"free": room, "needed": needed, "fits": fits, "parts": parts_of, "micro_batch": micro}
 
 
-def _disk(
-    rehearsal: Rehearsal, parts: Parts, stages: Forecasts, free: int, advice: list[Advice]
-) -> dict[str, Any]:
+def _disk(rehearsal: Rehearsal, parts: Parts, stages: Forecasts, free: int, advice: list[Advice]) -> dict[str, Any]:
     """Bytes that the run's folder will take at most, of those that are free."""
     disk, configs, costs = rehearsal.disk, _configs(rehearsal), _costs(parts)
     sizes = {
@@ -171,7 +185,9 @@ def _disk(
     if needed > free:
         spare = sum(costs[name].save[1] * (configs[name].keep + configs[name].keep_best - 1) for name in costs)
         what = f"the run takes {needed / 1e9:.2g} GB of disk, {free / 1e9:.2g} GB are free"
-        fewer = " ".join(f"--set {stage_setting(name)}.keep=1 --set {stage_setting(name)}.keep_best=false" for name in costs)
+        fewer = " ".join(
+            f"--set {stage_setting(name)}.keep=1 --set {stage_setting(name)}.keep_best=false" for name in costs
+        )
         mend = fewer if needed - spare <= free else f"free {(needed - free) / 1e9:.2g} GB, or choose an --out elsewhere"
         advice.append(Advice(what, mend))
     rounded = {name: round(size) for name, size in sizes.items()}

@@ -20,7 +20,6 @@ from calotype.core import distributed
 from calotype.core.errors import UserError
 from calotype.core.progress import Reporter, Silent
 from calotype.core.tensors import choose_device
-from calotype.images.sizing import natural_size
 from calotype.images.source import open_source, source_name
 from calotype.inspection.costs import TooLargeError
 from calotype.inspection.data_verdict import Advice
@@ -31,6 +30,7 @@ from calotype.inspection.resources import bounded, room
 from calotype.pipeline.run import Run
 from calotype.pipeline.training import DEFAULT_MINUTES
 from calotype.pipeline.training import _settings as settings_of
+from calotype.pipeline.training import _sized as sized
 from calotype.training.journal import Budget
 from calotype.training.settings import check_decay
 
@@ -57,16 +57,17 @@ def plan(
         raise UserError("a plan is made by one process", "start it without torchrun")
     budget = Budget(steps=steps) if steps is not None else Budget(minutes=minutes or DEFAULT_MINUTES)
     chosen = choose_device(device)
-    source = open_source(data, size=size or 64)
-    size = natural_size("openmoji" if data == "openmoji" else source) if size is None else size
-    out = out or Path("runs") / (Path(source_name(data)).stem or "run")
-    near = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    place = (out or Path("runs") / "run").absolute()
+    near = next(folder for folder in place.parents if folder.is_dir())
     with _stoppable(), tempfile.TemporaryDirectory(prefix=".calotype-plan-", dir=near) as aside, bounded(chosen):
-        asked = settings_of(Run(Path(aside) / "none"), recipe, size, seed, overrides, None)
+        none = Run(Path(aside) / "none")
+        size, opened = sized(none, data) if size is None else (size, data)
+        asked = settings_of(none, recipe, size, seed, overrides, None)
         for name, config in (("vae.training", asked.vae.training), ("training", asked.training)):
             check_decay(name, config, timed=steps is None)
         limit = room(chosen)
-        rehearsal = Rehearsal(Path(aside), Listing(open_source(data, size=size)), asked, chosen, reporter)
+        source = open_source(opened, size=size)
+        rehearsal = Rehearsal(Path(aside), Listing(source), asked, chosen, reporter)
         for note in source.notes:
             reporter.warn(note)
         found: dict[str, Any] = {
@@ -80,18 +81,19 @@ def plan(
         }
         advice: list[Advice] = []
         try:
-            parts = rehearsal.parts()
-            found |= foreseen(rehearsal, parts, budget, limit, shutil.disk_usage(near).free, advice)
-            fits = found.pop("fits")
+            found |= foreseen(rehearsal, rehearsal.parts(), budget, limit, shutil.disk_usage(near).free, advice)
+            fits = found["memory"]["fits"] is not False and found["disk"]["fits"]
         except TooLargeError as error:
             fits = False
             advice.append(Advice(f"memory does not suffice for {error.what}", "choose a smaller --size or network"))
-    found |= {"verdict": "fits" if fits else "does not fit", "mend": [asdict(each) for each in advice]}
+    settings = [each.action for each in advice if each.action.startswith("--set ")]
+    verdict = ("fits with the settings below" if settings else "fits") if fits else "does not fit"
     words = [f"calotype train {shlex.quote(str(data))} --recipe {recipe} --size {size} {budget}"]
+    words += [f"--out {shlex.quote(str(out))}"] * (out is not None)
     words += [f"--seed {seed}"] * (seed != 0) + [f"--device {device}"] * (device != "auto")
-    words += [f"--set {shlex.quote(setting)}" for setting in overrides]
-    words += [each.action for each in advice if each.action.startswith("--set ")]
-    return found | {"train": " ".join(words), "plan_seconds": round(time.monotonic() - started, 1)}
+    words += [f"--set {shlex.quote(setting)}" for setting in overrides] + settings
+    found |= {"verdict": verdict, "mend": [asdict(each) for each in advice], "train": " ".join(words)}
+    return found | {"plan_seconds": round(time.monotonic() - started, 1)}
 
 
 @contextmanager

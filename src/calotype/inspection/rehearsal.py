@@ -24,15 +24,15 @@ from calotype.inspection.costs import (
     tried,
     weight_bytes,
 )
-from calotype.inspection.resources import Use, measured
 from calotype.inspection.listing import Listing
+from calotype.inspection.resources import Use, measured
 from calotype.latents import Codec, FirstStage, build_vae, encode_pictures, load_pretrained_vae
 from calotype.latents.health import examine
 from calotype.network.unet import UNet
 from calotype.pipeline import previews
 from calotype.pipeline.bundle import assemble
 from calotype.pipeline.captions import encode_captions
-from calotype.pipeline.conditions import Conditions, prepare_conditions
+from calotype.pipeline.conditions import prepare_conditions
 from calotype.pipeline.reserve import FINAL_SAMPLES, finish_seconds
 from calotype.pipeline.run import Run
 from calotype.recipes import Recipe
@@ -41,7 +41,8 @@ from calotype.training.vae_objective import VAEObjective
 
 FEW = 16  # pictures of the first, smaller trial of every kind
 DECODING = 5.0  # seconds that decoding the sample may take
-VALIDATED, MOST_VALIDATED = 32, 256  # pictures of a trial of validation, and of a real one
+VALIDATED, MOST_VALIDATED = 32, 256  # pictures of a trial of validation, and of a real one,
+VALIDATED_AT_ONCE = 64  # of which so many are measured together
 PROBED = 64  # pictures that a look at latents passes through the VAE besides those held out
 LIVE = 0.5  # of a preview: half as many pictures again, of the weights that are not averaged
 FEW_STEPS, MORE_STEPS = 2, 6  # of sampling that are tried
@@ -100,8 +101,8 @@ class Rehearsal:
             work = measure_work("decoding", decode, min(FEW, len(chosen)), len(chosen), self.device)
         except UserError:  # fewer than two of the first few can be read; of all perhaps more
             work = measure_work("decoding", decode, len(chosen), len(chosen), self.device)
-        rows = len(self.pictures) / self.files
-        self.rows = round(rows * self.listing.total)
+        self.rows = round(len(self.pictures) / self.files * self.listing.total)
+        self.refused = self.pictures.refused / self.files
         self.disk["pictures"] = size_of(self.run.data) / len(self.pictures)
         return work
 
@@ -156,7 +157,9 @@ class Rehearsal:
             lambda: previews.reconstructions(averaged, pictures, previews.shown_ids(pictures), sheet)
         )
         self.disk["vae sheet"], self.vae = sheet.stat().st_size, averaged
-        return replace(cost, validation=use.seconds * looked_at / len(shown), preview=preview)
+        highest = use.base + (use.peak - use.base) * VALIDATED_AT_ONCE / len(shown)
+        seconds = use.seconds * looked_at / len(shown)
+        return replace(cost, validation=seconds, validation_memory=highest, preview=preview)
 
     def encode(self) -> Work:
         """Pictures through the VAE; work by pictures."""
@@ -212,7 +215,7 @@ class Rehearsal:
         sampling, highest = self._sample(averaged)
         self.disk["bundle"] = weight_bytes(self.vae) + weight_bytes(averaged)
         validation = use.seconds * looked_at / min(len(everyone), MOST_VALIDATED)
-        return replace(cost, validation=validation, preview=sampling), highest
+        return replace(cost, validation=validation, validation_memory=use.peak, preview=sampling), highest
 
     def finish(self) -> float:
         """Seconds that the last samples, the bundle and the report take."""

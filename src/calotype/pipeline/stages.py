@@ -201,7 +201,7 @@ class Stages:
                     model = assemble(recipe, codec, weights, conditions.classes, conditions.facts, self.device)
                     sheet = self.run.samples / f"denoiser-{step:08d}{ending}.png"
                     previews.samples(model, sheet, limit=limit, num_steps=num_steps)
-                self.trackers.image(f"denoiser{ending}", step, sheet)
+                self.trackers.image("denoiser", step, sheet)
 
         self.reporter.stage("denoiser", f"{count_parameters(network):,} parameters; {terminal_snr(process)}")
         planned, requests = len(self.journal.segments("denoiser")), self.journal.requests()

@@ -26,7 +26,8 @@ def denoiser_weights(stage_folder: Path, which: str | float = AVERAGED) -> dict[
     """Weights of the denoiser, by the names of its network.
 
     `which`: "averaged" as in the bundle; "live", not averaged; "best", averaged at the step with the best validation; a
-    number, the average of that relative width (eqs. 56-58), made of the snapshots up to the newest. UserError for what is not there.
+    number, the average of that relative width (eqs. 56-58), made of the snapshots up to the newest. UserError for what
+    is not there.
     """
     newest = read_checkpoint(_newest(stage_folder))
     if newest.step == 0:

@@ -125,10 +125,10 @@ class WandB:
         settings = wandb.Settings(
             console="off",
             silent=True,
+            host="",  # neither the machine, its packages nor the program are told; its own version W&B notes itself
             save_code=False,
             disable_code=True,
             disable_git=True,
-            x_disable_meta=True,
             x_disable_stats=True,
             x_disable_machine_info=True,
             x_save_requirements=False,
@@ -178,9 +178,8 @@ class Trackio:
         import trackio
 
         self.trackio = trackio
-        self.id = (
-            opening.id or f"{opening.run}-{token_hex(3)}"
-        )  # trackio knows runs by name: another's must not be joined
+        # trackio knows runs by name, and must not join another folder's run of the same name.
+        self.id = opening.id or f"{opening.run}-{token_hex(3)}"
         self.where = f"trackio show --project {opening.project}"
         with redirect_stdout(StringIO()):
             trackio.init(

@@ -157,5 +157,5 @@ def _prune(stage_folder: Path, saved: Checkpoint, retention: Retention) -> None:
 
 def _drop(folder: Path) -> None:
     """Delete a folder; renamed first, so that half of it never looks like a checkpoint."""
-    os.rename(folder, aside := folder.with_name(f".{folder.name}.{os.getpid()}.old"))
+    os.rename(folder, aside := folder.with_name(f".{folder.name}.{os.getpid()}.tmp"))
     shutil.rmtree(aside, ignore_errors=True)

@@ -84,6 +84,10 @@ class Engine:
         """
         mine = distributed.my_part(ids)
         try:
+            if self.together.rehearses:
+                self._accumulate(step, mine, micro_batch or len(mine))
+                self.discard()
+                self.together.rehearses = False
             parts = self._accumulate(step, mine, micro_batch or len(mine))
         except BaseException:
             self.discard()
@@ -114,11 +118,7 @@ class Engine:
     def tensors(self) -> Tensors:
         """Everything that a checkpoint holds of tensors, whole and on the CPU, for rank 0; every process must ask."""
         modules = {"network": self.network, "ema": self.ema.network, "auxiliary": self.auxiliary}
-        found = {
-            name: gathered(module.state_dict())
-            for name, module in modules.items()
-            if module is not None
-        }
+        found = {name: gathered(module.state_dict()) for name, module in modules.items() if module is not None}
         if self.powers is not None:
             found["averages"] = self.averages()
         return found | {"optimizer": self._optimizer_tensors()}

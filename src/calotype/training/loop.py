@@ -12,24 +12,24 @@ import torch
 from torch import nn
 
 from calotype.core import distributed
-from calotype.core.errors import CorruptFileError, UserError
+from calotype.core.errors import CorruptFileError
 from calotype.core.progress import Reporter
 from calotype.core.random import batch_ids
 from calotype.training.checkpoint import Checkpoint, Retention, newest_checkpoint, read_checkpoint, save_checkpoint
-from calotype.training.engine import NOISE_BINS, Engine, Outcome
-from calotype.training.guard import MOST_ROLLBACKS, MOST_SKIPPED, Guard, Verdict
+from calotype.training.engine import Engine
+from calotype.training.guard import Guard, Verdict
 from calotype.training.journal import Journal, Segment
 from calotype.training.metrics import Metrics
 from calotype.training.objective import Objective
 from calotype.training.optimizers import lr_factor
 from calotype.training.pace import Pace
 from calotype.training.post_hoc import save_snapshot
+from calotype.training.recovery import computed, note_rollback, tell_skipped
 from calotype.training.settings import LoopConfig
 from calotype.training.signals import StopRequest
 
 FIRST_PREVIEW = 125  # steps; the next ones at 250, 500, 1000, ...
 DECIDE_BEFORE = 0.02  # share of a timed segment that lies between deciding its number of steps and the decay
-ROLLED_BACK_RATE = 0.25  # of the rate that made training diverge
 
 
 @dataclass
@@ -110,7 +110,7 @@ class _Trainer:
         step, rates = self.step, self.config.optimizer
         self.engine.set_rate(lr_factor(step, segment, rates) * self.run.journal.rate_factor(self.objective.stage, step))
         ids = batch_ids(self.run.seed, step, self.config.batch_size, self.objective.num_samples)
-        outcome = self._computed(ids)
+        outcome = computed(self.engine, self.run, step, ids)
         if outcome.overflow and self.engine.arithmetic.lower():
             self.engine.discard()
             self.step += 1
@@ -124,7 +124,7 @@ class _Trainer:
             return False
         if verdict is Verdict.SKIP:
             self.engine.discard()
-            self._tell_skipped(culprits)
+            tell_skipped(self.run, self.objective.stage, step, culprits, self.guard.skipped)
         else:
             self.engine.apply(step)
             bins = None if outcome.bins is None else {"loss_by_noise": outcome.bins}
@@ -209,60 +209,12 @@ class _Trainer:
         self.run.preview(self.step, self.engine.ema.network, self.engine.network)
         self.save()
 
-    def _computed(self, ids: torch.Tensor) -> Outcome:
-        """The batch's outcome, in smaller parts where memory does not suffice."""
-        stage, journal = self.objective.stage, self.run.journal
-        while True:
-            asked, found = self.config.micro_batch, journal.micro_batch(stage, self.step)
-            size = min(value for value in (asked, found, len(ids) // distributed.world_size()) if value is not None)
-            try:
-                return self.engine.compute(self.step, ids, size)
-            except torch.OutOfMemoryError:
-                if size == 1 or distributed.world_size() > 1:
-                    raise UserError(
-                        f"memory does not suffice for {size} pictures at once (step {self.step + 1} of the {stage})",
-                        f"--set {stage_setting(stage)}.micro_batch={max(size // 2, 1)}, or a smaller network",
-                    ) from None
-            smaller = (size + 1) // 2
-            journal.add("micro_batch", stage=stage, step=self.step, size=smaller)
-            self.run.reporter.warn(
-                f"memory does not suffice for {size} pictures at once: {smaller} at a time from step {self.step + 1}, "
-                f"the batch of {len(ids)} stays"
-            )
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
     def _roll_back(self, reason: str) -> None:
-        """Return to the last good state, with a quarter of the rate from there on; a bounded number of times."""
-        stage, journal, at = self.objective.stage, self.run.journal, self.step
-        if journal.rollbacks(stage) >= MOST_ROLLBACKS:
-            raise UserError(
-                f"the {stage} diverges again and again, at last at step {at + 1}, where {reason}",
-                f"choose a smaller {stage_setting(stage)}.optimizer.lr with --set, and another --out",
-            )
+        """Return to the last good state, to learn more slowly from there."""
         newest = self._newest()
         assert newest is not None  # one is written before the first step
-        journal.add("rolled_back", stage=stage, at=at, to=_step_of(newest), rate=ROLLED_BACK_RATE)
+        note_rollback(self.run, self.objective.stage, self.step, int(newest.name.removeprefix("step-")), reason)
         self._restore(newest)
-        self.run.reporter.warn(
-            f"the {stage} diverged at step {at + 1}, {reason}: back to step {self.step}, at a quarter of the rate from there"
-        )
-
-    def _tell_skipped(self, culprits: list[tuple[int, int | None]]) -> None:
-        """Name what gave no number, and record it."""
-        stage, count = self.objective.stage, self.guard.skipped
-        ids = [sample for sample, _ in culprits]
-        named = ", ".join(f"{i} ({self.run.named(i)})" for i in ids[:4]) + (", ..." if len(ids) > 4 else "")
-        bins = sorted({noise + 1 for _, noise in culprits if noise is not None})
-        where = f", noise bin {', '.join(map(str, bins))} of {NOISE_BINS}" if bins else ""
-        whose = f"sample {named}{where}" if ids else "the gradient"
-        self.run.metrics.write(self.step + 1, skipped=ids)
-        self.run.reporter.warn(f"{stage}, step {self.step + 1}: {whose} is not finite; step skipped ({count} so far)")
-        if count > MOST_SKIPPED:
-            raise UserError(
-                f"{count} steps of the {stage} gave no finite loss, the last with {whose}",
-                "remove these pictures, or choose a smaller learning rate with --set, and another --out",
-            )
 
     def _newest(self) -> Path | None:
         """The newest whole checkpoint, as rank 0 sees it."""
@@ -335,12 +287,3 @@ class _Trainer:
             total = self.step + round(max(0.0, segment.seconds - self.elapsed() + self.segment_began) / per_step)
         eta = None if total is None else (total - self.step) * per_step
         self.run.reporter.update(self.step, total, rate=self.rate(), eta=eta, losses=self.run.metrics.means())
-
-
-def stage_setting(stage: str) -> str:
-    """Where a stage's training is in a recipe."""
-    return "training" if stage == "denoiser" else f"{stage}.training"
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))

@@ -6,6 +6,7 @@ between them and the plain tensors of a checkpoint, which is therefore the same 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
@@ -43,11 +44,18 @@ class Together:
         self.step: nn.Module = Step(objective)
         self._spread: Any = objective.network if any(map(is_spread, objective.network.parameters())) else None
         self._copied = distributed.world_size() > 1 and self._spread is None
+        waits = objective.auxiliary is not None  # the discriminator joins later: until then it has no gradient
+        # DDP packs gradients anew after its first exchange, and in which order three or more are added depends on how
+        # they are packed: a resumed run is exact only if no step that counts is the first.
+        self.rehearses = self._copied and not waits and distributed.world_size() > 2
         if self._copied:
-            waits = objective.auxiliary is not None  # the discriminator joins later: until then it has no gradient
-            self.step = nn.parallel.DistributedDataParallel(
-                self.step, broadcast_buffers=False, find_unused_parameters=waits
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", FutureWarning
+                )  # the first setting's new name is not known to all torches
+                self.step = nn.parallel.DistributedDataParallel(
+                    self.step, broadcast_buffers=False, find_unused_parameters=waits
+                )
 
     def losses(self, step: int, ids: Tensor) -> Losses:
         """The objective's, of this process's samples."""

@@ -101,4 +101,4 @@ def write_conditions(model: Pipeline, cond: Condition, asked: list[dict[str, str
 def _read_back(part: nn.Module, folder: Path, device: torch.device) -> Any:
     """What stock diffusers makes of the files."""
     kind: Any = type(part)
-    return kind.from_pretrained(folder, low_cpu_mem_usage=False).to(device).eval()
+    return kind.from_pretrained(folder, low_cpu_mem_usage=False, use_safetensors=True).to(device).eval()
