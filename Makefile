@@ -2,8 +2,8 @@
 #   make quickstart [MINUTES=30]   train the demonstration model and write its report
 #   make test | check              tests | format, lint, types, import layers
 #   make bench [RUN=runs/...]      measurements
-#   make faults                    kill -9 a training a dozen times and an encoding fifty: both must end bit-identical;
-#                                  10,000 spoilt pictures
+#   make faults                    kill -9 trainings of one and of two processes 200 times, an encoding fifty: all must end
+#                                  bit-identical; 10,000 spoilt checkpoints, 10,000 spoilt pictures
 #   make mutants                   plant 300 small faults in the mathematics; the tests must see 95 %
 #   make docs                      the pictures of docs/math.md and the table of solver orders
 SHELL := /bin/bash

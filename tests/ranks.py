@@ -1,6 +1,6 @@
-"""Scenes for several real processes that talk by gloo: one process imports torch once and forks ranks as they are asked for.
+"""Scenes for several real processes that talk by gloo: one process imports torch once and forks ranks when asked.
 
-`python -m tests.ranks` reads one job a line: {"scene": "module:function", "world": 2, "folder": ..., "arguments": {...}}.
+`python -m tests.ranks` reads one job a line, of the keys scene ("module:function"), world, folder and arguments.
 A scene is a function whose first argument is a folder for its files; what it returns must be JSON.
 """
 

@@ -158,9 +158,11 @@ def test_micro_batches_are_tried_upwards_and_none_that_will_not_fit(
 def test_a_network_that_memory_does_not_hold_is_not_even_built(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paint(here / "shapes")
     monkeypatch.setattr(costs, "room", lambda device: 1_000_000)
+    monkeypatch.setattr("os.getloadavg", lambda: (999.0, 0.0, 0.0))
     found = planned()
     assert found["verdict"] == "does not fit"
     assert "weights of the vae" in found["mend"][0]["what"]
+    assert "999.0 other processes" in found["mend"][1]["what"]
     assert "stages" not in found
     assert sorted(os.listdir(here)) == ["shapes"]
 

@@ -170,3 +170,17 @@ def test_training_goes_on_after_the_rate_was_zero(tmp_path: Path) -> None:
     run_toy(tmp_path, ends=(6, 14))
     rates = [json.loads(line).get("lr") for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [rate for rate in rates if rate is not None][-1] > 0
+
+
+def test_fewer_minutes_shorten_a_segment_whose_length_is_open(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.request(Budget(minutes=60))
+    journal.add("segment", stage="denoiser", start=0, seconds=2000.0)
+    journal.shorten(Budget(minutes=40), 100, 300.0, 0.4)
+    assert Journal(tmp_path / "journal.jsonl").segments("denoiser")[-1].seconds == 800.0
+    assert journal.requests() == [Budget(minutes=40)]
+    with pytest.raises(UserError, match="already given --minutes 40 and is too far on to end at --minutes 30"):
+        journal.shorten(Budget(minutes=30), 100, 300.0, 0.4)
+    journal.add("decided", stage="denoiser", end=500, rate=1.0)
+    with pytest.raises(UserError, match="too far on"):
+        journal.shorten(Budget(minutes=39), 100, 300.0, 0.4)

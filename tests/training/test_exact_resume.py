@@ -42,7 +42,7 @@ class Toy:
     num_samples = 10
     auxiliary = None
     best = ("held_out_error", "min")
-    steady = "loss"
+    steady, floor = "loss", 0.0
 
     def __init__(self, dies_at: int | None = None) -> None:
         torch.manual_seed(0)

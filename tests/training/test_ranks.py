@@ -1,4 +1,4 @@
-"""Several processes, one training: what each is given, that it adds up to what one does, and what they do in trouble."""
+"""Several processes, one training: what each is given, that it adds up to what one does, and what comes of trouble."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.training.rank_scenes import BATCH, SAMPLES
 SCENE = "tests.training.rank_scenes:train"
 Spread = dict[str, Any]
 FSDP: Spread = {"sharding": "fsdp"}
-GONE = "UserError: another process of this run has stopped: its own message says why"
-SOON = 20  # seconds, on a machine that has much else to do; nobody should have to look at a clock for this
+STOPPED = {"accident": "terminate", "at": 14, "on": 0}
+GONE = "LostProcessError: another process of this run has stopped: its own message says why"
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +78,15 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def steady(settings: Spread) -> float:
-    """How far losses may drift apart: Muon makes small singular values of a gradient large, and their rounding with them."""
+    """How far losses may drift apart: Muon enlarges small singular values with their rounding."""
     return 1e-4 if settings.get("optimizer") == "muon" else 1e-5
 
 
 @pytest.mark.parametrize(
     ("worlds", "settings"),
     [
-        ([(2, {}), (4, {}), (2, FSDP)], {"kind": "denoiser", "steps": 50}),
-        ([(2, {}), (4, {}), (2, FSDP)], {"kind": "vae", "steps": 50}),
+        ([(2, {}), (4, {}), (2, FSDP | STOPPED)], {"kind": "denoiser", "steps": 50}),
+        ([(2, {}), (2, FSDP | STOPPED)], {"kind": "vae", "steps": 50}),
         ([(2, {})], {"kind": "vae", "steps": 50, "optimizer": "muon"}),
         ([(2, {})], {"kind": "denoiser", "steps": 20, "optimizer": "muon"}),
     ],
@@ -101,8 +101,10 @@ def test_any_number_of_ranks_learns_the_same(trained: Any, worlds: list[tuple[in
         folder, _ = trained(world, **settings, **how)
         several = torch.tensor(losses(folder))
         torch.testing.assert_close(several[0], one[0], rtol=3e-7, atol=0)
-        torch.testing.assert_close(several, one, rtol=steady(settings), atol=0)
-        assert measures(folder) == pytest.approx(measures(alone), rel=10 * steady(settings), abs=1e-5)
+        assert len(several) == (STOPPED["at"] + 1 if "accident" in how else len(one))
+        torch.testing.assert_close(several, one[: len(several)], rtol=steady(settings), atol=0)
+        measured = measures(folder)
+        assert measured == pytest.approx(measures(alone)[: len(measured)], rel=10 * steady(settings), abs=1e-5)
 
 
 def test_the_ranks_shares_add_up_to_the_batch_of_one(trained: Any) -> None:
@@ -113,7 +115,7 @@ def test_the_ranks_shares_add_up_to_the_batch_of_one(trained: Any) -> None:
             if world > 2 and step == 0:  # three and more rehearse
                 shares = [share[len(share) // 2 :] for share in shares]
             assert [len(share) for share in shares] == [BATCH // world] * world
-            assert sum(shares, []) == batch_ids(3, step, BATCH, SAMPLES).tolist()
+            assert [sample for share in shares for sample in share] == batch_ids(3, step, BATCH, SAMPLES).tolist()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,6 @@ def test_when_one_rank_dies_the_others_end_with_one_line(
     )
     assert ended[on] == Ended(killed=9, seconds=ended[on].seconds)
     assert [one.error for rank, one in enumerate(ended) if rank != on] == [GONE] * (world - 1)
-    assert max(one.seconds for one in ended) < SOON
 
 
 def test_a_sample_that_gives_no_number_is_named_wherever_it_was(ranks: Ranks, trained: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -120,6 +121,9 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         with told_if_lost():  # parts of a spread network travel in many places
             yield device
     finally:
+        # gloo's thread may still be handing back the last tensor, for which it wants Python's lock; taken apart by a
+        # thread that holds the lock and waits for it, both would wait for ever (one in fifty, where a process is lost).
+        time.sleep(0.1)
         distributed.destroy_process_group()
 
 

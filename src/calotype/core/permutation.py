@@ -22,7 +22,7 @@ Words = NDArray[np.uint64]
 
 
 def permuted(places: Tensor, count: int, keys: Sequence[int]) -> Tensor:
-    """Where a permutation of range(count) sends places (b,): int64 (b,). Each `keys` (ROUNDS of 64 bits) has its own."""
+    """Where a permutation of range(count) sends places (b,): int64 (b,). `keys`, ROUNDS of 64 bits, choose it."""
     rows = -(-count // (columns := math.isqrt(count)))
     moved = _through(places.numpy().astype(np.uint64), rows, columns, keys)
     while (outside := moved >= count).any():

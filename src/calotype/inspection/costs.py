@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,6 +119,7 @@ def measure_stage(
     objective: Objective, config: LoopConfig, folder: Path, seed: int, device: torch.device
 ) -> tuple[Engine, StageCost]:
     """Take a few steps and write a checkpoint into `folder`; the engine, and all costs but validation and preview."""
+    gc.collect()  # of a stage before this one nothing may be left
     with tried(f"the {objective.stage}'s weights"):
         engine = Engine(objective, config.model_copy(update={"compile": False}))
     engine.set_rate(0.0)

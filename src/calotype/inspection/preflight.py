@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import signal
@@ -34,6 +35,8 @@ from calotype.pipeline.training import _sized as sized
 from calotype.training.journal import Budget
 from calotype.training.settings import check_decay
 
+BUSY = 0.5  # processes a core, on average over the last minute, beside which times mean little
+
 
 def plan(
     data: str | Path,
@@ -52,7 +55,7 @@ def plan(
 
     Leaves nothing behind. Raises UserError for what training would refuse.
     """
-    started, reporter = time.monotonic(), reporter or Silent()
+    started, reporter, others = time.monotonic(), reporter or Silent(), os.getloadavg()[0]
     if not distributed.leads():
         raise UserError("a plan is made by one process", "start it without torchrun")
     budget = Budget(steps=steps) if steps is not None else Budget(minutes=minutes or DEFAULT_MINUTES)
@@ -86,6 +89,9 @@ def plan(
         except TooLargeError as error:
             fits = False
             advice.append(Advice(f"memory does not suffice for {error.what}", "choose a smaller --size or network"))
+    if others > BUSY * (os.cpu_count() or 1):
+        what = f"{others:.1f} other processes were at work here: a quiet machine takes less time"
+        advice.append(Advice(what, "plan again when they are done"))
     settings = [each.action for each in advice if each.action.startswith("--set ")]
     verdict = ("fits with the settings below" if settings else "fits") if fits else "does not fit"
     words = [f"calotype train {shlex.quote(str(data))} --recipe {recipe} --size {size} {budget}"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import sys
 import time
@@ -125,7 +124,6 @@ class _Watch:
 
 def _give_back(device: torch.device) -> None:
     """Return what nobody uses to the system, so that the next piece of work does not seem to take nothing."""
-    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     if sys.platform == "linux":

@@ -34,11 +34,12 @@ def shown_ids(pictures: PictureSet) -> Tensor:
 
 @torch.no_grad()
 def reconstructions(vae: FirstStage, pictures: PictureSet, ids: Tensor, path: Path) -> None:
-    """A sheet with originals above their reconstructions."""
+    """A sheet with originals above their reconstructions, written by rank 0; a spread VAE needs every process."""
     images = to_float(pictures.pixels[ids])
     device = next(vae.parameters()).device
     decoded = vae.decode(vae.encode(images.to(device))[0]).clamp(-1, 1).cpu()
-    save_png(plot_images(torch.cat([images, decoded]), columns=len(ids)), path)
+    if distributed.rank() == 0:
+        save_png(plot_images(torch.cat([images, decoded]), columns=len(ids)), path)
 
 
 def samples(model: Pipeline, path: Path, limit: int, num_steps: int | None = None) -> Image.Image:

@@ -151,15 +151,15 @@ class Stages:
 
         def preview(step: int, averaged: nn.Module, live: nn.Module) -> None:
             assert isinstance(averaged, FirstStage)
-            if distributed.rank() == 0:
-                sheet = self.run.samples / f"vae-{step:08d}.png"
-                previews.reconstructions(averaged, pictures, shown, sheet)
-                self.trackers.image("vae", step, sheet)
+            sheet = self.run.samples / f"vae-{step:08d}.png"
+            previews.reconstructions(averaged, pictures, shown, sheet)
+            self.trackers.image("vae", step, sheet)
 
         self.reporter.stage("vae", f"{count_parameters(vae):,} parameters")
         trained = self._train(objective, recipe.vae.training, self.run.vae, preview, pictures)
         assert isinstance(trained, FirstStage)
-        return trained.eval().requires_grad_(False)
+        whole = plain(trained, build_vae(recipe.vae.network)).to(self.device)  # processes encode unlike numbers of units
+        return whole.eval().requires_grad_(False)
 
     def denoiser(
         self,

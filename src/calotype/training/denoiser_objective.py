@@ -52,6 +52,7 @@ class DenoiserLossConfig(Config):
     flip: bool | None = None
 
 
+KNOWS_NOTHING = 0.4  # mean distance of targets of unit variance from 0, by the mildest of the distances, huber
 DISTANCES: dict[str, Callable[..., Tensor]] = {"l2": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
 
@@ -61,7 +62,8 @@ class DenoiserObjective:
     stage = "denoiser"
     auxiliary: nn.Module | None = None
     best: tuple[str, Literal["min", "max"]] = ("held_out_error", "min")
-    steady = "loss"
+    steady = "unweighted"  # a few samples with a large weight make one batch's loss a hundred times another's
+    floor = KNOWS_NOTHING
 
     def __init__(
         self,
@@ -97,10 +99,12 @@ class DenoiserObjective:
             prediction = self.denoiser.predict(add_noise(process, x0, t, eps), t, cond)
         wanted = target(config.parameterization, process, x0, eps, t)
         each = DISTANCES[config.distance](prediction, wanted, reduction="none").mean((1, 2, 3))
+        terms = {"loss": each.mean()}
         if config.weighting != "constant":
             weight = loss_weight(process, config.weighting, config.parameterization, t, gamma=config.gamma)
             each = weight.to(each) * each
-        return Losses({"loss": each.mean()}, each.detach(), noise_angle(process, t))
+            terms = {"loss": each.mean(), "unweighted": terms["loss"]}
+        return Losses(terms, each.detach(), noise_angle(process, t))
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:

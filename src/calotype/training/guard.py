@@ -31,18 +31,18 @@ class Guard:
     skipped: int = 0
     in_a_row: int = 0
 
-    def judge(self, loss: float, *, finite: bool, all_samples: bool) -> Verdict:
+    def judge(self, loss: float, *, finite: bool, all_samples: bool, floor: float = 0.0) -> Verdict:
         """`loss` is the steady term of the step; `finite`, all losses and gradients are; `all_samples`, none is.
 
         One bad sample costs its step. A batch of which no sample gives a number, five bad steps running, or a loss
-        ten times that of the start mean that the weights are spoilt.
+        ten times that of the start (which counts as `floor`, where it is less) mean that the weights are spoilt.
         """
         if not finite:
             self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
             spoilt = all_samples or self.in_a_row >= IN_A_ROW
             return Verdict.ROLL_BACK if spoilt else Verdict.SKIP
         self.in_a_row = 0
-        self.first = abs(loss) if self.first is None else self.first
+        self.first = max(abs(loss), floor) if self.first is None else self.first
         self.recent = [*self.recent, abs(loss)][-WINDOW:]
         return Verdict.ROLL_BACK if self.high and len(self.recent) == WINDOW else Verdict.FINE
 

@@ -60,7 +60,6 @@ def train_stage(objective: Objective, config: LoopConfig, run: StageRun) -> nn.M
             trainer.keep_books(segment)
             if trainer.step == segment.end:
                 trainer.finish()
-                trainer.segment_began = trainer.elapsed()
             stopped, due, decided = trainer.agreed(segment, stop.requested)
             if decided:
                 trainer.decide(segment)
@@ -87,7 +86,8 @@ class _Trainer:
         newest = self._newest()
         if newest is not None:
             state = self._restore(newest)
-            self.spent, self.segment_began = float(state["spent"]), float(state.get("segment_began", 0))
+            self.spent = float(state["spent"])
+            self.segment_began = float(state.get("segment_began", self.spent if self._between_segments() else 0))
         else:
             run.metrics.rewind(0, None)
         self.resumed_at = self.step
@@ -105,6 +105,9 @@ class _Trainer:
                 return segment
         return None
 
+    def _between_segments(self) -> bool:
+        return any(self.step == segment.end for segment in self.run.journal.segments(self.objective.stage))
+
     def take_step(self, segment: Segment) -> bool:
         """One batch: losses, gradient, update, average; or what the guard says instead. False where it went back."""
         step, rates = self.step, self.config.optimizer
@@ -117,7 +120,8 @@ class _Trainer:
             return True
         culprits = [] if outcome.finite else outcome.culprits()
         steady = outcome.terms.get(self.objective.steady, outcome.terms["loss"])
-        verdict = self.guard.judge(steady, finite=outcome.finite, all_samples=len(culprits) == len(ids))
+        spoilt = len(culprits) == len(ids)
+        verdict = self.guard.judge(steady, finite=outcome.finite, all_samples=spoilt, floor=self.objective.floor)
         if verdict is Verdict.ROLL_BACK:
             self.engine.discard()
             self._roll_back("its loss is not finite" if not outcome.finite else f"its loss has grown to {steady:.3g}")
@@ -207,6 +211,7 @@ class _Trainer:
         if self.config.post_hoc is not None and self.step:
             self._snapshot()
         self.run.preview(self.step, self.engine.ema.network, self.engine.network)
+        self.segment_began = self.elapsed()  # that of the next one, which another process may begin
         self.save()
 
     def _roll_back(self, reason: str) -> None:

@@ -28,7 +28,8 @@ class Objective(Protocol):
     """One stage of training. `auxiliary` is a second network that learns beside the first, if there is one.
 
     `best` names the measure by which a checkpoint is better than another; `steady` the term that grows when training
-    diverges and at no other time.
+    diverges and at no other time (without it, the loss), and `floor` what that is for a network that knows nothing, if
+    that is known: one that was trained before begins far below it.
     """
 
     stage: str
@@ -36,6 +37,7 @@ class Objective(Protocol):
     auxiliary: nn.Module | None
     best: tuple[str, Literal["min", "max"]]
     steady: str
+    floor: float
 
     @property
     def network(self) -> nn.Module:

@@ -65,7 +65,7 @@ class VAEObjective:
 
     stage = "vae"
     best: tuple[str, Literal["min", "max"]] = ("held_out_psnr", "max")
-    steady = "reconstruction"
+    steady, floor = "reconstruction", 0.0
 
     def __init__(
         self,
