@@ -23,8 +23,8 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("calotype.inspection.costs.LONGEST", 0.5)
-    monkeypatch.setattr("calotype.inspection.costs.TIMED", 0.01)
+    monkeypatch.setattr("calotype.inspection.preflight.costs.LONGEST", 0.5)
+    monkeypatch.setattr("calotype.inspection.preflight.costs.TIMED", 0.01)
     monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
 
 
@@ -60,7 +60,7 @@ def test_a_plan_that_could_not_be_measured_to_the_end_says_why(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(here / "shapes")
-    monkeypatch.setattr("calotype.inspection.costs.room", lambda device: 1_000_000)
+    monkeypatch.setattr("calotype.inspection.preflight.costs.room", lambda device: 1_000_000)
     assert run(WORDS) == 0
     lines = capsys.readouterr().out.splitlines()
     place = lines.index("verdict     does not fit")

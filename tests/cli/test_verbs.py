@@ -14,7 +14,22 @@ from tests.cli.fakes import Model, Training
 
 def test_train_hands_on_every_option(training: Training, capsys: pytest.CaptureFixture[str]) -> None:
     words = "train photos --recipe ddpm-64 --out runs/mine --size 32 --steps 9 --from runs/old --seed 5 --device cpu"
-    assert run([*words.split(), "--set", "training.lr=1e-3", "--set", "vae.steps=4"]) == 0
+    assert (
+        run(
+            [
+                *words.split(),
+                "--set",
+                "training.lr=1e-3",
+                "--set",
+                "vae.steps=4",
+                "--track",
+                "tensorboard",
+                "--track",
+                "wandb",
+            ]
+        )
+        == 0
+    )
     assert training.settings == {
         "data": "photos",
         "recipe": "ddpm-64",
@@ -26,6 +41,7 @@ def test_train_hands_on_every_option(training: Training, capsys: pytest.CaptureF
         "overrides": ["training.lr=1e-3", "vae.steps=4"],
         "seed": 5,
         "device": "cpu",
+        "track": ["tensorboard", "wandb"],
     }
     shown = capsys.readouterr()
     assert shown.out == "runs/mine/report.html\n"

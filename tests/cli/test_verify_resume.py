@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from calotype.cli.main import run
+from calotype.core.errors import UserError
 from calotype.inspection import resume
 
 TINY = ["vae.training.batch_size=4", "training.batch_size=4", "vae.network.channels=[8,16]", "network.channels=[16,32]"]
@@ -68,3 +72,32 @@ def test_what_train_refuses_is_refused_in_its_words(capsys: pytest.CaptureFixtur
     assert "no/such/folder" in said[-1]
     assert said[-1].startswith("error: ")
     assert not list(tmp_path.glob("calotype-verify-*"))
+
+
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_on_the_way_it_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, signalled: int) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore Ctrl-C
+
+    def stopped(data: str | None, home: Path, **settings: object) -> None:
+        (home / "killed").mkdir()
+        os.kill(os.getpid(), signalled)
+        signal.pause()
+
+    monkeypatch.setattr(resume, "verify_resume", stopped)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run(["verify-resume", "photos"]) == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_killed_run_that_fails_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(data: str | None, home: Path, **settings: object) -> None:
+        (home / "killed").mkdir()
+        raise UserError("it ended with status 1")
+
+    monkeypatch.setattr(resume, "verify_resume", failing)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run(["verify-resume", "photos"]) == 2
+    (home,) = tmp_path.iterdir()
+    assert f"kept in {home}" in capsys.readouterr().err

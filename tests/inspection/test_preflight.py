@@ -20,15 +20,17 @@ from calotype.core.errors import UserError
 from calotype.core.files import read_lines
 from calotype.core.progress import Silent
 from calotype.images.source import Picture, Source, open_source
-from calotype.inspection import costs, preflight, resources
-from calotype.inspection.costs import Line, StageCost, size_of
 from calotype.inspection.data_verdict import Advice
-from calotype.inspection.forecast import Fixed, checkpoint_bytes, forecast_stage, steps_within, timed_stages
-from calotype.inspection.foreseen import foreseen
-from calotype.inspection.listing import SAMPLE, Listing
-from calotype.inspection.rehearsal import Parts, Rehearsal
+from calotype.inspection.preflight import costs, resources
+from calotype.inspection.preflight.costs import Line, StageCost, size_of
+from calotype.inspection.preflight.forecast import Fixed, checkpoint_bytes, forecast_stage, steps_within, timed_stages
+from calotype.inspection.preflight.listing import SAMPLE, Listing
+from calotype.inspection.preflight.plan import plan
+from calotype.inspection.preflight.rehearsal import Parts, Rehearsal
+from calotype.inspection.preflight.verdict import foreseen
 from calotype.pipeline import train
 from calotype.recipes import get_recipe
+from calotype.training.engine import Engine
 from calotype.training.journal import Budget
 from calotype.training.post_hoc import PostHocConfig
 from calotype.training.settings import LoopConfig
@@ -64,7 +66,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def planned(**settings: Any) -> dict[str, Any]:
-    return preflight.plan("shapes", **{"size": 32, "steps": 7, "overrides": SETTINGS, "device": "cpu", **settings})
+    return plan("shapes", **{"size": 32, "steps": 7, "overrides": SETTINGS, "device": "cpu", **settings})
 
 
 @pytest.fixture(scope="module")
@@ -127,20 +129,28 @@ def test_what_does_not_fit_is_said_with_the_settings_that_mend_it(measured_run: 
     advice.clear()
     foreseen(rehearsal, replace(parts, finish=90.0), Budget(minutes=1), roomy, roomy, advice)
     assert "before and after training" in advice[0].what
+    enough = int(advice[0].action.split()[2])
+    for minutes, late in ((1, True), (enough, False)):
+        advice.clear()
+        foreseen(rehearsal, replace(parts, finish=90.0), Budget(minutes=minutes), roomy, roomy, advice)
+        assert bool(advice) is late
 
 
-@pytest.mark.parametrize(("room", "tried", "fits"), [(None, [1, 4, 16], 16), (2750, [1, 4], 8), (1600, [1], 2)])
-def test_micro_batches_are_tried_upwards_and_none_that_will_not_fit(
-    monkeypatch: pytest.MonkeyPatch, room: int | None, tried: list[int], fits: int
+@pytest.mark.parametrize(
+    ("room", "seconds", "tried", "fits"),
+    [(None, 0.0, [1, 4, 16], 16), (2750, 0.0, [1, 4], 8), (1600, 0.0, [1], 2), (None, 1.0, [1, 4], 16)],
+)
+def test_micro_batches_are_tried_upwards_and_none_that_will_not_fit_or_takes_long(
+    monkeypatch: pytest.MonkeyPatch, room: int | None, seconds: float, tried: list[int], fits: int
 ) -> None:
-    """Of an engine that takes 1,000 bytes and 100 a picture."""
+    """Of an engine that takes 1,000 bytes and 100 a picture, and `seconds` a picture."""
     sizes: list[int] = []
 
     @contextmanager
     def seen(device: torch.device) -> Iterator[resources.Use]:
         use = resources.Use(base=1000)
         yield use
-        use.peak = 1000 + 100 * sizes[-1]
+        use.peak, use.seconds = 1000 + 100 * sizes[-1], seconds * sizes[-1]
 
     engine = types.SimpleNamespace(
         objective=types.SimpleNamespace(stage="vae"),
@@ -153,6 +163,37 @@ def test_micro_batches_are_tried_upwards_and_none_that_will_not_fit(
     line, _, found = costs._memory_by_size(engine, torch.arange(16), 16, CPU)  # type: ignore[arg-type]
     assert (sizes, found) == (tried, fits)
     assert line.at(8) == 1800
+
+
+def test_of_an_absurd_batch_a_part_is_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    taken: list[int] = []
+
+    def at_most(engine: Engine, ids: torch.Tensor, size: int, device: torch.device) -> float:
+        taken.append(len(ids))
+        return 0.5 * len(ids)
+
+    use = resources.Use(seconds=0.5)
+    monkeypatch.setattr(costs, "_memory_by_size", lambda *_: (Line(0.0, 1.0), (1, use), 1000))
+    monkeypatch.setattr(costs, "_seconds_a_step", at_most)
+    linear = torch.nn.Linear(1, 1)
+    objective = types.SimpleNamespace(stage="vae", network=linear, auxiliary=None, num_samples=1000, losses=None)
+    config = LoopConfig(batch_size=1000)
+    _, cost = costs.measure_stage(objective, config, tmp_path, 0, CPU)  # type: ignore[arg-type]
+    assert (taken, cost.step_seconds) == ([16], 500.0)
+
+
+def test_the_disk_is_that_of_the_folder_itself_where_it_is_there(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint(here / "shapes")
+    (here / "mounted").mkdir()
+
+    def looked_at(self: Rehearsal) -> None:
+        assert os.listdir(here / "mounted") == [self.folder.name]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Rehearsal, "parts", looked_at)
+    with pytest.raises(KeyboardInterrupt):
+        planned(out=here / "mounted")
+    assert os.listdir(here / "mounted") == []
 
 
 def test_a_network_that_memory_does_not_hold_is_not_even_built(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +210,7 @@ def test_a_network_that_memory_does_not_hold_is_not_even_built(here: Path, monke
 
 @pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_on_the_way_it_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, signalled: int) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore Ctrl-C
     paint(here / "shapes")
 
     def stopped(self: Rehearsal) -> None:
@@ -223,6 +265,36 @@ def test_a_timed_run_is_shared_out_between_the_stages() -> None:
     assert none is None
     assert alone.seconds == pytest.approx(1800 - 120, rel=0.01)
     assert timed_stages(1, 0.4, fixed, (COST, COST), (config, config))[1].seconds > 10  # late, but with a denoiser
+
+
+def test_trials_grow_until_they_tell_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of work that takes a hundredth of a second each, half a second to begin, and five the first time."""
+    amounts: list[int] = []
+
+    @contextmanager
+    def timed(device: torch.device) -> Iterator[resources.Use]:
+        use = resources.Use(base=100)
+        yield use
+        use.seconds = 0.5 + 0.01 * amounts[-1] + 5 * (len(amounts) == 1)
+        use.peak = 100 + 10 * amounts[-1]
+
+    monkeypatch.setattr(costs, "measured", timed)
+    monkeypatch.setattr(costs, "LONGEST", 30.0)
+    for room, tried in ((None, [2, 8, 32, 100]), (800 / resources.SAFE, [2, 8, 32])):
+        monkeypatch.setattr(costs, "room", lambda device, room=room: room)
+        amounts.clear()
+        work = costs.measure_work("it", amounts.append, 2, 100, CPU)
+        assert amounts == tried
+        assert work.seconds.at(1000) == pytest.approx(10.5)
+        assert work.memory.at(1000) == pytest.approx(10_100)
+    monkeypatch.setattr(costs, "room", lambda device: None)
+    for longest, tried in ((8.0, [2]), (1.2, [2]), (12.0, [2, 8, 32, 100])):
+        monkeypatch.setattr(costs, "LONGEST", longest)
+        amounts.clear()
+        costs.measure_work("it", amounts.append, 2, 100, CPU)
+        assert amounts == tried
+    with pytest.raises(costs.TooLargeError, match="it"):
+        costs.measure_work("it", lambda amount: torch.empty(2**50), 2, 100, CPU)
 
 
 def test_the_line_through_two_trials() -> None:
@@ -299,5 +371,5 @@ def test_a_set_of_which_little_can_be_read_is_measured_and_told(
     advice: list[Advice] = []
     told = copy.copy(rehearsed)
     told.refused = rehearsal.refused
-    foreseen(told, parts, Budget(steps=7), None, 10**12, advice)
+    assert foreseen(told, parts, Budget(steps=7), None, 10**12, advice)["stops"]
     assert "69% of the files" in advice[0].what

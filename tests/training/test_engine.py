@@ -158,6 +158,17 @@ def test_an_end_that_is_past_or_in_the_decay_is_refused(tmp_path: Path) -> None:
             journal.shorten(Budget(steps=steps), step, 0.0, 0.4)
 
 
+def test_an_end_before_what_is_done_is_refused_also_before_the_rest_is_planned(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.request(Budget(steps=20))
+    journal.add("segment", stage="denoiser", start=0, end=20)
+    journal.request(Budget(steps=60))
+    with pytest.raises(UserError, match="already given --steps 60"):
+        journal.shorten(Budget(steps=15), 20, 0.0, 0.4)
+    journal.shorten(Budget(steps=40), 20, 0.0, 0.4)
+    assert journal.requests() == [Budget(steps=20), Budget(steps=40)]
+
+
 def test_a_timed_run_refuses_a_decay_that_it_could_not_place() -> None:
     config = LoopConfig(optimizer=OptimizerConfig(decay="cosine", decay_share=1.0))
     check_decay("training", config, timed=False)
@@ -181,6 +192,11 @@ def test_fewer_minutes_shorten_a_segment_whose_length_is_open(tmp_path: Path) ->
     assert journal.requests() == [Budget(minutes=40)]
     with pytest.raises(UserError, match="already given --minutes 40 and is too far on to end at --minutes 30"):
         journal.shorten(Budget(minutes=30), 100, 300.0, 0.4)
+    young = Journal(tmp_path / "young.jsonl")
+    young.request(Budget(minutes=60))
+    young.add("segment", stage="vae", start=0, seconds=1400.0)
+    young.shorten(Budget(minutes=30), 0, 0.0, 0.4)
+    assert Journal(tmp_path / "young.jsonl").segments("vae")[-1].seconds == 700.0
     journal.add("decided", stage="denoiser", end=500, rate=1.0)
     with pytest.raises(UserError, match="too far on"):
         journal.shorten(Budget(minutes=39), 100, 300.0, 0.4)

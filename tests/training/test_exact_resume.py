@@ -170,3 +170,31 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path: Path) -> None:
     assert "step-00000008" in said[0]
     run_toy(tmp_path / "hurt")
     assert final_state(tmp_path / "hurt") == final_state(tmp_path / "whole")
+
+
+def test_death_between_the_measures_and_the_checkpoint_of_what_came_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_toy(tmp_path / "whole", ends=(0,))  # as a VAE that was named: no step at all
+    with monkeypatch.context() as patch:
+        patch.setattr("calotype.training.loop.save_checkpoint", _dies)
+        with pytest.raises(Stop):
+            run_toy(tmp_path / "often", ends=(0,))
+    run_toy(tmp_path / "often", ends=(0,))
+    assert final_state(tmp_path / "often") == final_state(tmp_path / "whole")
+
+
+def _dies(*_: Any) -> None:
+    raise Stop
+
+
+def test_a_measure_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    class Unsteady(Toy):
+        def validate(self, network: nn.Module) -> dict[str, float]:
+            self.seen = getattr(self, "seen", 0) + 1
+            return {"held_out_error": [float("nan"), 2.0, 1.0, 3.0][self.seen - 1]}
+
+    run_toy(tmp_path, make=lambda _: Unsteady(), checkpoint_seconds=1e9, validate_every=3)  # at 3, 6, 9 and 12
+    assert [path.name for path in sorted((tmp_path / "toy").glob("step-*"))] == [
+        f"step-{step:08d}" for step in (6, 9, 12)
+    ]

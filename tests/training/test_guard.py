@@ -13,6 +13,7 @@ from torch import Tensor
 
 from calotype.core.errors import UserError
 from calotype.core.progress import Silent
+from calotype.training.denoiser_objective import DenoiserObjective
 from calotype.training.guard import IN_A_ROW, WINDOW, Guard, Verdict
 from calotype.training.journal import Journal
 from calotype.training.loop import StageRun, train_stage
@@ -146,3 +147,22 @@ def test_one_bad_batch_is_no_divergence_and_five_running_are() -> None:
     verdicts = [guard.judge(0.0, finite=False, all_samples=False) for _ in range(IN_A_ROW)]
     assert verdicts == [Verdict.SKIP] * (IN_A_ROW - 1) + [Verdict.ROLL_BACK]
     assert Guard().judge(0.0, finite=False, all_samples=True) is Verdict.ROLL_BACK
+
+
+@torch.no_grad()
+def test_what_is_watched_does_not_jump_with_the_weights_of_its_samples() -> None:
+    objective = denoiser_objective("x0")
+    objective.config = objective.config.model_copy(update={"weighting": "elbo"})
+    terms = [objective.losses(step, objective.train_ids).terms for step in range(40)]
+    losses, watched = ([float(term[name]) for term in terms] for name in ("loss", objective.steady))
+    assert max(losses) > 100 * min(losses)
+    assert max(watched) < 3 * min(watched)
+
+
+def test_what_was_trained_before_may_begin_with_an_easy_batch() -> None:
+    guard, loose = Guard(), Guard()
+    for loss in (0.01, *[0.2] * WINDOW):
+        verdict = guard.judge(loss, finite=True, all_samples=False, floor=DenoiserObjective.floor)
+        without = loose.judge(loss, finite=True, all_samples=False)
+    assert verdict is Verdict.FINE
+    assert without is Verdict.ROLL_BACK

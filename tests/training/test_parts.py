@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from calotype.core.errors import UserError
+from calotype.core.errors import CorruptFileError, UserError
 from calotype.training.augment import AugmentConfig, augment
 from calotype.training.journal import Budget, Journal, Segment
 from calotype.training.metrics import Metrics, last_measures
@@ -88,3 +88,10 @@ def test_pace_tells_once_when_half_the_speed_is_gone() -> None:
     assert pace.slowed_to(160, 21.0) is None
     assert pace.slowed_to(190, 31.0) == pytest.approx(0.3)
     assert pace.slowed_to(200, 41.0) is None
+
+
+@pytest.mark.parametrize("line", ["{", "null", "[]", '{"event": "rolled_back"}', '{"event": ["run"]}', '{"step": 1}'])
+def test_a_journal_that_was_altered_is_one_line(tmp_path: Path, line: str) -> None:
+    (tmp_path / "journal.jsonl").write_text(f"{line}\n")
+    with pytest.raises(CorruptFileError, match="was altered: restore it"):
+        Journal(tmp_path / "journal.jsonl")

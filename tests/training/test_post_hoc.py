@@ -134,6 +134,13 @@ def test_a_replay_ends_with_the_same_bytes(tmp_path: Path) -> None:
     assert [p.read_bytes() for p in files[0]] == [p.read_bytes() for p in files[1]]
 
 
+def test_training_that_ends_nearer_than_it_was_leaves_no_later_snapshot(tmp_path: Path) -> None:
+    config = PostHocConfig(base=10, keep=4)
+    _train(tmp_path, 0, 40, config)
+    _train(tmp_path, 22, 25, config)  # stopped before a checkpoint, then shortened
+    assert _there(tmp_path) == [10, 20, 25]
+
+
 class Listening(Silent):
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -160,6 +167,13 @@ def test_what_the_snapshots_do_not_allow_is_refused(tmp_path: Path, step: int, w
     _train(tmp_path, 0, 40, PostHocConfig(base=10, keep=4))
     with pytest.raises(UserError, match=f"width {width:g} after {step} steps.*after 10, 20, 30, 40 steps can be"):
         reconstruct(tmp_path, step, width)
+
+
+@pytest.mark.parametrize("width", [0.0, -0.1, float("nan")])
+def test_what_is_no_width_is_refused(tmp_path: Path, width: float) -> None:
+    _train(tmp_path, 0, 10, PostHocConfig(base=10, keep=4))
+    with pytest.raises(UserError, match="relative width cannot be"):
+        reconstruct(tmp_path, None, width)
 
 
 def test_without_snapshots_there_is_nothing_to_make(tmp_path: Path) -> None:

@@ -38,9 +38,9 @@ def plan(
     if minutes is not None and steps is not None:
         raise UserError("--minutes and --steps both given", "give one: a time, or a number of denoiser steps")
     with open_reporter() as reporter:
-        from calotype.inspection import preflight
+        from calotype.inspection.preflight.plan import plan as measure
 
-        found = preflight.plan(
+        found = measure(
             data,
             recipe=recipe,
             out=options.checked_folder(out),
@@ -82,7 +82,7 @@ def _show(found: Mapping[str, Any]) -> None:
             table.add_row(*map(Text, row))
         console.print(table)
     for line in _below(found):
-        console.print(Text(line, style="yellow" if line.startswith(("mend", "verdict     does")) else ""))
+        console.print(Text(line, style="yellow" if line.startswith(("to mend", "verdict     does")) else ""))
 
 
 def _above(found: Mapping[str, Any]) -> list[str]:

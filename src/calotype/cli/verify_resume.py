@@ -11,6 +11,7 @@ import typer
 
 from calotype.cli import options, output
 from calotype.cli.progress import open_reporter
+from calotype.core.errors import UserError
 
 
 def verify_resume(
@@ -31,24 +32,29 @@ def verify_resume(
     Exit status 0 if every file is the same to the bit, 1 if not.
     """
     home = Path(tempfile.mkdtemp(prefix="calotype-verify-"))
-    identical = False
+    kept = False
     try:
         with open_reporter() as reporter:
             from calotype.inspection import resume
+            from calotype.training.signals import sigterm_as_ctrl_c
 
-            found = resume.verify_resume(
-                data,
-                home,
-                recipe=recipe,
-                size=size,
-                steps=steps,
-                overrides=overrides or [],
-                device=device,
-                reporter=reporter,
-            )
-        identical = not found["differing"]
+            with sigterm_as_ctrl_c():
+                found = resume.verify_resume(
+                    data,
+                    home,
+                    recipe=recipe,
+                    size=size,
+                    steps=steps,
+                    overrides=overrides or [],
+                    device=device,
+                    reporter=reporter,
+                )
+        kept = bool(found["differing"])  # both runs, for whoever looks into it
+    except UserError:
+        if kept := (home / "killed").is_dir():
+            output.say(f"the run left alone was well, the killed one failed: both are kept in {home}")
+        raise
     finally:
-        kept = not identical and (home / "killed").is_dir()  # both runs, for whoever looks into it
         if not kept:
             shutil.rmtree(home, ignore_errors=True)
     if kept:

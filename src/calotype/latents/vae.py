@@ -100,7 +100,7 @@ class ConvVAE(nn.Module):
         if images.shape[-1] % f or images.shape[-2] % f:
             raise ValueError(f"pictures must be divisible by {f} on both sides, got {tuple(images.shape[-2:])}")
         mean, logvar = self.encoder(images).chunk(2, dim=1)
-        return mean, logvar.clamp(-20, 5)
+        return mean.contiguous(), logvar.clamp(-20, 5)  # a view of a half would not do for FSDP2
 
     def decode(self, z_raw: Tensor) -> Tensor:
         """z_raw (b, c, h, w) -> images (b, 3, f h, f w), about [-1, 1] and not clipped."""

@@ -158,7 +158,8 @@ class Stages:
         self.reporter.stage("vae", f"{count_parameters(vae):,} parameters")
         trained = self._train(objective, recipe.vae.training, self.run.vae, preview, pictures)
         assert isinstance(trained, FirstStage)
-        whole = plain(trained, build_vae(recipe.vae.network)).to(self.device)  # processes encode unlike numbers of units
+        # Whole: each process encodes pictures of its own, and not as many as the others.
+        whole = plain(trained, build_vae(recipe.vae.network)).to(self.device)
         return whole.eval().requires_grad_(False)
 
     def denoiser(

@@ -61,8 +61,8 @@ def train(
             if distributed.rank() == 0:
                 words = source_name(data)
                 if size is None:
-                    size, data = _sized(run, data)
-                asked = _settings(run, recipe, size, seed, overrides, from_model)
+                    size, data = sized(run, data)
+                asked = full_settings(run, recipe, size, seed, overrides, from_model)
                 origin = from_model and str(from_model)
                 held.enter_context(run.locked())
                 run.write_config({"data": words, "from": origin, "recipe": asked.model_dump(mode="json")})
@@ -81,7 +81,7 @@ def train(
     return run
 
 
-def _sized(run: Run, data: Data) -> tuple[int, Data]:
+def sized(run: Run, data: Data) -> tuple[int, Data]:
     """The side of the pictures where the user did not say, and the data, opened if that took a look at it."""
     if run.config.exists():
         return run.recipe.size, data
@@ -91,7 +91,7 @@ def _sized(run: Run, data: Data) -> tuple[int, Data]:
     return natural_size(source), source
 
 
-def _settings(
+def full_settings(
     run: Run,
     recipe: str,
     size: int,

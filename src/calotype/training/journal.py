@@ -93,26 +93,30 @@ class Journal:
         Its decay then begins at once, or where it would for a run of that length from the start. Refused (UserError)
         where that end is past, or the decay has begun.
         """
-        segments, old = self.segments("denoiser"), self.requests()[-1]
+        requests, segments, old = self.requests(), self.segments("denoiser"), self.requests()[-1]
         facts: dict[str, Any] = {"minutes": budget.minutes, "steps": budget.steps}
-        if len(segments) == len(self.requests()):
+        possible = all(request.amount < budget.amount for request in requests[:-1])  # those are done
+        if possible and len(segments) == len(requests):
             segment = segments[-1]
-            begun = segment.end is not None and step > _decay_begins(segment, decay_share)
-            if budget.steps is not None and not begun and step < budget.steps:
-                shorter = Segment(segment.start, None, budget.steps)
-                facts |= {"stage": "denoiser", "end": budget.steps}
-                facts["decay_from"] = max(step, _decay_begins(shorter, decay_share))
+            facts["stage"] = "denoiser"
+            if budget.steps is not None and segment.end is not None:
+                begins = _decay_begins(Segment(segment.start, None, budget.steps), decay_share)
+                facts |= {"end": budget.steps, "decay_from": max(step, begins)}
+                possible = step < budget.steps and step <= _decay_begins(segment, decay_share)
             elif budget.minutes is not None and segment.end is None and segment.seconds is not None:
-                seconds = segment.seconds - 60 * ((old.minutes or 0) - budget.minutes)
-                facts |= {"stage": "denoiser", "seconds": round(seconds, 1)}
-                begun = seconds <= spent
+                facts["seconds"] = round(segment.seconds - 60 * (old.amount - budget.minutes), 1)
+                possible = facts["seconds"] > spent
             else:
-                begun = True
-            if begun:
-                raise UserError(
-                    f"this run was already given {old} and is too far on to end at {budget}",
-                    "give the same command as before to finish it, or choose another --out",
-                )
+                possible = False
+        elif possible and budget.minutes is not None:
+            first = self.segments("vae")[-1:]
+            if first and first[0].end is None and first[0].seconds is not None:  # both stages give way alike
+                facts |= {"stage": "vae", "seconds": round(first[0].seconds * budget.minutes / old.amount, 1)}
+        if not possible:
+            raise UserError(
+                f"this run was already given {old} and is too far on to end at {budget}",
+                "give the same command as before to finish it, or choose another --out",
+            )
         self.add("shortened", **facts)
 
     def rate_factor(self, stage: str, step: int) -> float:
@@ -155,6 +159,17 @@ def _decay_begins(segment: Segment, decay_share: float) -> int:
     return segment.end - round(decay_share * (segment.end - segment.start))
 
 
+_FACTS = {  # what each event says at least
+    "run": {"id"},
+    "request": {"minutes", "steps"},
+    "shortened": {"minutes", "steps"},
+    "segment": {"stage", "start"},
+    "decided": {"stage", "end"},
+    "rolled_back": {"stage", "to", "rate"},
+    "micro_batch": {"stage", "step", "size"},
+}
+
+
 def _read(path: Path) -> list[dict[str, Any]]:
     """The events; the journal is written whole, so a line that is none was altered (CorruptFileError)."""
     if not path.exists():
@@ -163,6 +178,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
         events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError:
         events = [None]
-    if not all(isinstance(record, dict) and "event" in record for record in events):
+    if not all(
+        isinstance(record, dict) and _FACTS.get(str(record.get("event")), {""}) <= record.keys() for record in events
+    ):
         raise CorruptFileError(f"{path} was altered", "restore it: it says which steps this run takes")
     return events

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class _Trainer:
             self.spent = float(state["spent"])
             self.segment_began = float(state.get("segment_began", self.spent if self._between_segments() else 0))
         else:
-            run.metrics.rewind(0, None)
+            run.metrics.rewind(-1, None)  # also what was measured of a VAE that came trained, at step 0
         self.resumed_at = self.step
         if newest is not None and self.segment() is not None:
             run.reporter.say(f"continuing the {objective.stage} from step {self.step:,}")
@@ -260,7 +261,9 @@ class _Trainer:
         """Whether the last validation was the best of this stage so far."""
         name, direction = self.objective.best
         value = self.measures[1].get(name)
-        if value is None or (self.best is not None and (value < self.best) is not (direction == "min")):
+        if value is None or not math.isfinite(value):
+            return False
+        if self.best is not None and (value < self.best) is not (direction == "min"):
             return False
         self.best = value
         return True

@@ -64,7 +64,7 @@ def exponent(relative_width: float) -> float:
 
 
 def save_snapshot(stage_folder: Path, step: int, tensors: Mapping[str, Tensor], config: PostHocConfig) -> Path:
-    """Write the averages after `step` steps in half precision; drop those between the ones now due.
+    """Write the averages after `step` steps in half precision; drop those between the ones now due, and later ones.
 
     What is there depends on the latest step alone, so a run that was stopped and replayed ends with the same files.
     """
@@ -78,7 +78,7 @@ def save_snapshot(stage_folder: Path, step: int, tensors: Mapping[str, Tensor], 
 
     write_folder(folder, fill)
     for old, path in _snapshots(stage_folder).items():
-        if old % config.stride(step) and old != step:
+        if old > step or (old % config.stride(step) and old != step):
             path.rename(path.with_name(f".{path.name}.old"))  # so that half of it never looks like a damaged one
     for leftover in folder.parent.glob(".step-*"):  # also of a process that was killed here
         shutil.rmtree(leftover, ignore_errors=True)
@@ -93,6 +93,8 @@ def reconstruct(
     `step` None is the newest snapshot's. A damaged snapshot is named and left out. UserError where the snapshots do not
     allow this width at this step.
     """
+    if not relative_width > 0:
+        raise UserError(f"an average's relative width cannot be {relative_width:g}", "give one such as 0.08")
     whole = _whole_snapshots(stage_folder, reporter or Silent())
     if not whole:
         raise UserError(f"{stage_folder} has no whole snapshots of averages", "train with training.post_hoc set")

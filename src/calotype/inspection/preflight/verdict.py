@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
-from calotype.inspection.costs import StageCost, Work
 from calotype.inspection.data_verdict import Advice
-from calotype.inspection.forecast import Fixed, StageForecast, checkpoint_bytes, forecast_stage, timed_stages
-from calotype.inspection.rehearsal import Parts, Rehearsal
-from calotype.inspection.resources import SAFE
+from calotype.inspection.preflight.costs import StageCost, Work
+from calotype.inspection.preflight.forecast import Fixed, StageForecast, checkpoint_bytes, forecast_stage, timed_stages
+from calotype.inspection.preflight.rehearsal import Parts, Rehearsal
+from calotype.inspection.preflight.resources import SAFE
 from calotype.latents.cache import MEMORY
 from calotype.pipeline.gate import WORTH_FEATURES
+from calotype.pipeline.stages import LEAST_SHARE
 from calotype.training.journal import Budget
 from calotype.training.recovery import stage_setting
 from calotype.training.settings import LoopConfig
@@ -36,9 +38,10 @@ def foreseen(
     disk = _disk(rehearsal, parts, stages, free, advice)
     seconds = fixed.total + sum(stage.seconds for stage in stages.values())
     if budget.minutes is not None and seconds > 1.05 * 60 * budget.minutes:
-        needed = 1.5 * fixed.total / 60
+        share = rehearsal.recipe.vae.share  # of what is left; the denoiser takes no less than LEAST_SHARE of its own
+        enough = (fixed.total - share * (fixed.before + fixed.after)) / ((1 - share) * (1 - LEAST_SHARE))
         what = f"{fixed.total:.0f} s go by before and after training: the run ends {seconds / 60:.1f} minutes on"
-        advice.append(Advice(what, f"give --minutes {max(needed, seconds / 60):.0f}, or fewer pictures"))
+        advice.append(Advice(what, f"give --minutes {math.ceil(enough / 60)} or more, or fewer pictures"))
     found: dict[str, Any] = {
         "pictures": rehearsal.rows,
         "held_out": rehearsal.held_out,
@@ -61,14 +64,13 @@ def foreseen(
         "memory": memory,
         "disk": disk,
     }
-    _look_out(rehearsal, advice)
-    return found
+    return found | {"stops": _look_out(rehearsal, advice)}
 
 
-def _look_out(rehearsal: Rehearsal, advice: list[Advice]) -> None:
-    """What else would stop the run, or was not measured."""
+def _look_out(rehearsal: Rehearsal, advice: list[Advice]) -> bool:
+    """Whether too many files cannot be read; that, and what was not measured, is added to `advice`."""
     total, refused, config = rehearsal.listing.total, rehearsal.refused, rehearsal.recipe.data
-    if config.is_stopped_by(round(refused * total), total):
+    if stops := config.is_stopped_by(round(refused * total), total):
         what = (
             f"{refused:.0%} of the files looked at cannot be read, more than the share {config.max_refused:g} let pass"
         )
@@ -77,6 +79,7 @@ def _look_out(rehearsal: Rehearsal, advice: list[Advice]) -> None:
         if training.compile:
             what = f"{stage_setting(name)}.compile is on, and steps were measured without it"
             advice.append(Advice(what, "expect the first step to take a minute, and the others less"))
+    return stops
 
 
 def _fixed_seconds(rehearsal: Rehearsal, parts: Parts, budget: Budget) -> Fixed:

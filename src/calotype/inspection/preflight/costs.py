@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from calotype.core.random import batch_ids
-from calotype.inspection.resources import SAFE, Use, is_out_of_memory, measured, room
+from calotype.inspection.preflight.resources import SAFE, Use, is_out_of_memory, measured, room
 from calotype.network.unet import count_parameters
 from calotype.training.checkpoint import Checkpoint, Retention, save_checkpoint
 from calotype.training.engine import Engine
@@ -22,7 +22,9 @@ from calotype.training.post_hoc import save_snapshot
 from calotype.training.settings import LoopConfig
 
 LONGEST = 5.0  # seconds of a trial, about
+GROWTH = 4  # from one trial to the next
 TIMED = 4.0  # seconds of training steps that are timed
+LONGEST_STEP = 8.0  # of a trial step: of larger batches a part is timed
 FEWEST, MOST = 2, 40  # of them
 
 
@@ -100,19 +102,27 @@ class StageCost:
 
 
 def measure_work(what: str, work: Callable[[int], object], few: int, most: int, device: torch.device) -> Work:
-    """Do `few` of the work, then as much up to `most` as is expected to fit and to take a few seconds."""
-    with tried(what):
-        with measured(device) as first:
-            work(few)
-        limit, each = room(device), max(first.peak - first.base, 1) / few
-        many = min(most, int(LONGEST / max(first.seconds, 1e-6) * few))
-        if limit is not None:
-            many = min(many, int((SAFE * limit - first.base) / each))
-        if many <= few:
-            return Work.of((few, first), (few, first))
-        with measured(device) as second:
-            work(many)
-    return Work.of((few, first), (many, second))
+    """Do `few` of the work, then ever more up to `most`, as long as that is expected to fit and to take seconds."""
+    trials: list[tuple[int, Use]] = []
+    amount = few
+    while True:
+        with tried(what), measured(device) as use:
+            work(amount)
+        trials.append((amount, use))
+        limit, after = room(device), min(most, GROWTH * amount)
+        grown = use.base + (use.peak - use.base) * after / amount
+        if amount >= most or (limit is not None and grown > SAFE * limit) or _takes_long(trials, after):
+            warm = trials[1:] if len(trials) > 2 else trials  # the first also loads what the others find there
+            return Work.of(warm[0], warm[-1])
+        amount = after
+
+
+def _takes_long(trials: list[tuple[int, Use]], amount: int) -> bool:
+    """Whether a trial of so much is expected to take long; the first one's time may be that of loading alone."""
+    done, use = trials[-1]
+    if len(trials) == 1:
+        return use.seconds * amount / done > 2 * LONGEST
+    return Work.of(trials[-2], trials[-1]).seconds.at(amount) > LONGEST
 
 
 def measure_stage(
@@ -125,8 +135,10 @@ def measure_stage(
     engine.set_rate(0.0)
     ids = batch_ids(seed, 0, config.batch_size, objective.num_samples)
     asked = min(config.micro_batch or len(ids), len(ids))
-    memory, done, fits = _memory_by_size(engine, ids, asked, device)
-    seconds = _seconds_a_step(engine, ids, min(done, fits), device)
+    memory, (done, use), fits = _memory_by_size(engine, ids, asked, device)
+    at_once = min(done, fits)
+    timed = min(len(ids), max(at_once, int(LONGEST_STEP / max(use.seconds, 1e-6) * done)))
+    seconds = _seconds_a_step(engine, ids[:timed], at_once, device) * len(ids) / timed
     cost = StageCost(
         parameters=count_parameters(engine.network),
         batch_size=config.batch_size,
@@ -140,16 +152,18 @@ def measure_stage(
     return engine, cost
 
 
-def _memory_by_size(engine: Engine, ids: torch.Tensor, asked: int, device: torch.device) -> tuple[Line, int, int]:
-    """Memory by micro-batch, the largest one tried, and the largest that fits: from one picture upwards.
+def _memory_by_size(
+    engine: Engine, ids: torch.Tensor, asked: int, device: torch.device
+) -> tuple[Line, tuple[int, Use], int]:
+    """Memory by micro-batch, the largest one tried and its use, and the largest that fits: from one picture upwards.
 
-    What is expected not to fit is not tried.
+    What is expected not to fit, or to take long, is not tried.
     """
     what = f"a step of the {engine.objective.stage} with one picture"
     with tried(what):
         engine.compute(0, ids[:1], 1)
         engine.apply(0)  # the optimisers' state is made here
-    limit, found = room(device), list[tuple[int, Use]]()
+    limit, found, failed = room(device), list[tuple[int, Use]](), False
     most = None if limit is None else SAFE * limit
     for size in sorted({min(4**power, asked) for power in range(12)}):
         if len(found) > 1 and most is not None and _memory(found).at(size) > most:
@@ -158,20 +172,22 @@ def _memory_by_size(engine: Engine, ids: torch.Tensor, asked: int, device: torch
             _, use = found[0]
             if use.base + (use.peak - use.base) * size > most:
                 break
+        if found and found[-1][1].seconds / found[-1][0] * size > LONGEST_STEP:
+            break
         try:
             with tried(what), measured(device) as use:
                 engine.compute(0, ids[:size], size)
         except TooLargeError:
             if not found:
                 raise
+            failed = True
             break
         engine.discard()
         found.append((size, use))
-    line, largest = _memory(found), found[-1][0]
-    fits = asked
-    while fits > 1 and (fits > largest if most is None else line.at(fits) > most):
+    line, fits = _memory(found), asked
+    while fits > 1 and ((failed and fits > found[-1][0]) or (most is not None and line.at(fits) > most)):
         fits = (fits + 1) // 2
-    return line, largest, fits
+    return line, found[-1], fits
 
 
 def _memory(found: list[tuple[int, Use]]) -> Line:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,18 +19,17 @@ from calotype.core.errors import UserError
 from calotype.core.progress import Reporter, Silent
 from calotype.core.tensors import choose_device
 from calotype.images.source import open_source, source_name
-from calotype.inspection.costs import TooLargeError
 from calotype.inspection.data_verdict import Advice
-from calotype.inspection.foreseen import foreseen
-from calotype.inspection.listing import Listing
-from calotype.inspection.rehearsal import Rehearsal
-from calotype.inspection.resources import bounded, room
+from calotype.inspection.preflight.costs import TooLargeError
+from calotype.inspection.preflight.listing import Listing
+from calotype.inspection.preflight.rehearsal import Rehearsal
+from calotype.inspection.preflight.resources import bounded, room
+from calotype.inspection.preflight.verdict import foreseen
 from calotype.pipeline.run import Run
-from calotype.pipeline.training import DEFAULT_MINUTES
-from calotype.pipeline.training import _settings as settings_of
-from calotype.pipeline.training import _sized as sized
+from calotype.pipeline.training import DEFAULT_MINUTES, full_settings, sized
 from calotype.training.journal import Budget
 from calotype.training.settings import check_decay
+from calotype.training.signals import sigterm_as_ctrl_c
 
 BUSY = 0.5  # processes a core, on average over the last minute, beside which times mean little
 
@@ -61,11 +57,11 @@ def plan(
     budget = Budget(steps=steps) if steps is not None else Budget(minutes=minutes or DEFAULT_MINUTES)
     chosen = choose_device(device)
     place = (out or Path("runs") / "run").absolute()
-    near = next(folder for folder in place.parents if folder.is_dir())
-    with _stoppable(), tempfile.TemporaryDirectory(prefix=".calotype-plan-", dir=near) as aside, bounded(chosen):
+    near = next(folder for folder in (place, *place.parents) if folder.is_dir())  # it may be a disk of its own
+    with sigterm_as_ctrl_c(), tempfile.TemporaryDirectory(prefix=".calotype-plan-", dir=near) as aside, bounded(chosen):
         none = Run(Path(aside) / "none")
         size, opened = sized(none, data) if size is None else (size, data)
-        asked = settings_of(none, recipe, size, seed, overrides, None)
+        asked = full_settings(none, recipe, size, seed, overrides, None)
         for name, config in (("vae.training", asked.vae.training), ("training", asked.training)):
             check_decay(name, config, timed=steps is None)
         limit = room(chosen)
@@ -94,22 +90,11 @@ def plan(
         advice.append(Advice(what, "plan again when they are done"))
     settings = [each.action for each in advice if each.action.startswith("--set ")]
     verdict = ("fits with the settings below" if settings else "fits") if fits else "does not fit"
+    if fits and found["stops"]:
+        verdict = "fits, but training would stop at the files that cannot be read"
     words = [f"calotype train {shlex.quote(str(data))} --recipe {recipe} --size {size} {budget}"]
     words += [f"--out {shlex.quote(str(out))}"] * (out is not None)
     words += [f"--seed {seed}"] * (seed != 0) + [f"--device {device}"] * (device != "auto")
     words += [f"--set {shlex.quote(setting)}" for setting in overrides] + settings
     found |= {"verdict": verdict, "mend": [asdict(each) for each in advice], "train": " ".join(words)}
     return found | {"plan_seconds": round(time.monotonic() - started, 1)}
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, so that nothing is left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -14,7 +14,7 @@ from calotype.core.errors import UserError
 from calotype.core.progress import Reporter, Silent
 from calotype.images.dataset import PictureSet, prepare
 from calotype.images.pixels import to_float
-from calotype.inspection.costs import (
+from calotype.inspection.preflight.costs import (
     StageCost,
     Work,
     check_weights,
@@ -24,8 +24,8 @@ from calotype.inspection.costs import (
     tried,
     weight_bytes,
 )
-from calotype.inspection.listing import Listing
-from calotype.inspection.resources import Use, measured
+from calotype.inspection.preflight.listing import Listing
+from calotype.inspection.preflight.resources import Use, measured
 from calotype.latents import Codec, FirstStage, build_vae, encode_pictures, load_pretrained_vae
 from calotype.latents.health import examine
 from calotype.network.unet import UNet
