@@ -34,7 +34,7 @@ bench: $(VENV)/.ready-bench
 	$(BIN)/python benchmarks/network_speed.py
 	$(BIN)/python benchmarks/first_stages.py openmoji --minutes 1 --out runs/first-stages
 	$(BIN)/python benchmarks/latent_cache.py
-	$(BIN)/python benchmarks/own_concept.py $(RUN)
+	$(BIN)/calotype evaluate $(RUN)
 
 faults: $(VENV)/.ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py
@@ -53,7 +53,7 @@ docs: $(VENV)/.ready-dev
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready-run: EXTRAS := demo,text
+$(VENV)/.ready-run: EXTRAS := demo,text,eval
 $(VENV)/.ready-dev: EXTRAS := demo,text,eval,dev
 $(VENV)/.ready-bench: EXTRAS := demo,text,eval,bench
 $(VENV)/.ready-mutants: EXTRAS := demo,text,eval,dev,mutants

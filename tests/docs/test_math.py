@@ -16,7 +16,7 @@ from calotype.process import RectifiedFlow
 
 ROOT = Path(__file__).parents[2]
 MATH = (ROOT / "docs" / "math.md").read_text()
-EQUATIONS = 60
+EQUATIONS = 71
 NUMBERS = r"\d+(?:(?:-|, | and )\d+)*"
 OF_A_PAPER = re.compile(rf"\b(?:19|20)\d\d\b[^.;]{{0,20}}\beqs?\.\s{NUMBERS}")
 OURS = re.compile(rf"\b[Ee]qs?\.\s({NUMBERS})")
@@ -68,6 +68,13 @@ CITED = {
     "training.post_hoc.solve": [58, 59],
     "training.optimizers.lr_factor": [60],
     "latents.Codec.standardize": [46],
+    "evaluation.kernel_distance": [61],
+    "evaluation.estimate_kernel_distance": [61, 62, 63, 64],
+    "evaluation.frechet_distance": [65],
+    "evaluation.estimate_frechet": [66, 67],
+    "evaluation.share_estimate": [68],
+    "evaluation.own_concept": [69],
+    "evaluation.support": [70, 71],
 }
 
 

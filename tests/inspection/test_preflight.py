@@ -77,7 +77,7 @@ def measured_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rehearsal, P
     recipe = get_recipe("calotype", 32).with_overrides(SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
         shorten(patch)
-        rehearsal = Rehearsal(home, Listing(open_source(shapes, size=32)), recipe, CPU, Silent())
+        rehearsal = Rehearsal(home, Listing(open_source(shapes, size=32)), recipe, CPU, Silent(), Budget(steps=100))
         return rehearsal, rehearsal.parts()
 
 
@@ -365,7 +365,9 @@ def test_a_set_of_which_little_can_be_read_is_measured_and_told(
     for number in range(9):
         (here / "shapes" / "disc" / f"bad{number}.png").write_text("no picture")
     rehearsed, parts = measured_run
-    rehearsal = Rehearsal(here, Listing(open_source("shapes", size=32)), rehearsed.recipe, CPU, Silent())
+    rehearsal = Rehearsal(
+        here, Listing(open_source("shapes", size=32)), rehearsed.recipe, CPU, Silent(), Budget(steps=100)
+    )
     rehearsal.take_in()
     assert (rehearsal.rows, rehearsal.listing.total) == (4, 13)
     advice: list[Advice] = []

@@ -11,9 +11,10 @@ from calotype.core.errors import UserError
 from calotype.core.files import read_json, write_json
 from calotype.latents import health
 from calotype.pipeline import Run, gate, train
+from calotype.training.journal import SECONDS_A_STEP
 from tests.pipeline.conftest import QUICK, paint
 
-FEW, MANY = 2, int(gate.A_TRIAL / gate.SECONDS_A_STEP) + 1
+FEW, MANY = 2, int(gate.A_TRIAL / SECONDS_A_STEP) + 1
 
 
 @pytest.fixture

@@ -6,18 +6,25 @@ import torch
 
 from calotype.pipeline import reserve
 from calotype.recipes import get_recipe
+from calotype.training.journal import Budget
 
 CPU = torch.device("cpu")
 SMALL = ["network.channels=[8, 16]", "network.emb_channels=16", "network.num_classes=2"]
 
 
 def test_the_reserve_counts_the_recipes_own_passes(monkeypatch) -> None:
-    """With a clock that says 0.1 s for each pass: 8 s, then the sampler's passes and the report's 2 x 20."""
+    """With a clock that says 0.1 s for each pass of 32 pictures: those of the last sheet, the report and the scores."""
     ticks = iter(range(100))
+    monkeypatch.setattr(reserve, "load_extractor", lambda device: lambda images: images)
     monkeypatch.setattr(reserve.time, "monotonic", lambda: 0.1 * next(ticks))
     for name, passes in (("ddpm-64", 1000), ("calotype", 20)):
         recipe = get_recipe(name, 64).with_overrides(SMALL)
-        assert abs(reserve.finish_seconds(recipe, CPU) - (8 + 0.1 * (passes + 40))) < 1e-6
+        for minutes, prompts in ((4, 0), (60, 25 if passes == 1000 else 128), (600, 128)):
+            prompts *= prompts >= reserve.FEWEST_PROMPTS
+            found = reserve.plan_ending(recipe, CPU, Budget(minutes=minutes))
+            seconds = 10 + 0.1 * passes * (32 + 56 + 1.7 * prompts) / 32 + 0.1 * 1100 / 16 * (prompts > 0)
+            assert found.prompts == prompts
+            assert abs(found.seconds - seconds) < 1e-6
 
 
 def test_guidance_doubles_the_rows_and_nothing_random_is_drawn(monkeypatch) -> None:
@@ -25,7 +32,9 @@ def test_guidance_doubles_the_rows_and_nothing_random_is_drawn(monkeypatch) -> N
     forward = reserve.UNet.forward
     monkeypatch.setattr(reserve.UNet, "forward", lambda self, x, t: rows.append(len(x)) or forward(self, x, t))
     before = torch.random.get_rng_state()
-    reserve.finish_seconds(get_recipe("calotype", 64).with_overrides(SMALL), CPU)
-    reserve.finish_seconds(get_recipe("calotype", 64).with_overrides([*SMALL, "sampling.guidance_scale=1"]), CPU)
+    reserve.plan_ending(get_recipe("calotype", 64).with_overrides(SMALL), CPU, Budget(steps=4))
+    reserve.plan_ending(
+        get_recipe("calotype", 64).with_overrides([*SMALL, "sampling.guidance_scale=1"]), CPU, Budget(steps=4)
+    )
     assert rows == [64, 64, 32, 32]
     assert torch.equal(torch.random.get_rng_state(), before)

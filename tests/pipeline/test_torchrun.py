@@ -17,7 +17,7 @@ from calotype.core.tensors import load_tensors
 from calotype.pipeline import Run, train
 from tests.pipeline.conftest import QUICK, paint
 
-SETTINGS = [*QUICK, "training.log_every=1"]
+SETTINGS = [*QUICK, "training.log_every=1", "training.score_every=2"]
 
 
 def words(data: Path, out: Path, start: Path, steps: int) -> list[str]:
@@ -69,11 +69,17 @@ def losses(run: Run) -> list[float]:
     return [record["loss"] for record in read_lines(run.metrics) if record["stage"] == "denoiser" and "loss" in record]
 
 
+def scores(run: Run) -> list[float]:
+    return [record["kernel_distance"] for record in read_lines(run.metrics) if "kernel_distance" in record]
+
+
 def assert_alike(run: Run, other: Run) -> None:
     """The same but for the last digits."""
     assert shards(run)
     assert shards(run) == shards(other)
     assert losses(run) == pytest.approx(losses(other), rel=1e-5)
+    assert scores(run)
+    assert scores(run) == pytest.approx(scores(other), rel=1e-3)
     weights, others = (load_tensors(one.model / "denoiser.safetensors") for one in (run, other))
     assert weights.keys() == others.keys()
     for name, tensor in weights.items():

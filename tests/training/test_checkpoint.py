@@ -110,9 +110,9 @@ def test_after_a_hundred_million_steps_the_newest_is_still_the_newest(tmp_path: 
     [
         (Retention(2), [4, 5]),
         (Retention(0), [5]),
-        (Retention(2, ("loss", "min")), [2, 4, 5]),
-        (Retention(1, ("loss", "max")), [1, 5]),
-        (Retention(2, ("score", "max")), [4, 5]),
+        (Retention(2, (("loss", "min"),)), [2, 4, 5]),
+        (Retention(1, (("loss", "max"),)), [1, 5]),
+        (Retention(2, (("score", "max"),)), [4, 5]),
     ],
 )
 def test_the_newest_and_the_best_are_kept(tmp_path: Path, retention: Retention, kept: list[int]) -> None:
@@ -125,7 +125,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path, retention: Retention, 
 
 def test_of_equals_the_newest_is_the_best(tmp_path: Path) -> None:
     for step in (1, 2, 3):
-        save_checkpoint(tmp_path, checkpoint(step, loss=1.0), Retention(1, ("loss", "min")))
+        save_checkpoint(tmp_path, checkpoint(step, loss=1.0), Retention(1, (("loss", "min"),)))
     assert steps(tmp_path) == [3]
 
 
@@ -271,13 +271,13 @@ def test_any_fault_of_a_save_leaves_the_old_or_the_new(
 
     before()
     seen = set()
-    for fault in each_fault(lambda: save_checkpoint(stage, new, Retention(1, ("loss", "min"))), error, lasting):
+    for fault in each_fault(lambda: save_checkpoint(stage, new, Retention(1, (("loss", "min"),))), error, lasting):
         found = newest(stage)
         assert found is not None
         assert same(found, new) or (fault is not None and same(found, old))
         seen.add(same(found, new))
         assert best_checkpoint(stage, ("loss", "min")) == stage / "step-00000001"
-        save_checkpoint(stage, checkpoint(5), Retention(1, ("loss", "min")))
+        save_checkpoint(stage, checkpoint(5), Retention(1, (("loss", "min"),)))
         assert sorted(path.name for path in stage.iterdir()) == ["step-00000001", "step-00000005"]
         before()
     assert seen == {True, False}

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from calotype.core.files import read_lines
 from calotype.core.progress import Silent
 from calotype.core.random import normal
-from calotype.training.checkpoint import newest_checkpoint
+from calotype.training.checkpoint import Retention, newest_checkpoint, read_checkpoint, save_checkpoint
 from calotype.training.journal import Journal
 from calotype.training.loop import StageRun, train_stage
 from calotype.training.metrics import Metrics
@@ -41,7 +42,7 @@ class Toy:
     stage = "toy"
     num_samples = 10
     auxiliary = None
-    best = ("held_out_error", "min")
+    best = (("kernel_distance", "min"), ("held_out_error", "min"))
     steady, floor = "loss", 0.0
 
     def __init__(self, dies_at: int | None = None) -> None:
@@ -70,6 +71,11 @@ class Toy:
         return {"held_out_error": float(sum(p.abs().sum() for p in network.parameters()))}
 
 
+def first_weights(network: nn.Module) -> dict[str, float]:
+    """What a network draws, judged by its first weights."""
+    return {"kernel_distance": float(next(network.parameters()).abs().sum())}
+
+
 def run_toy(
     folder: Path,
     optimizer: str = "muon",
@@ -78,6 +84,9 @@ def run_toy(
     checkpoint_seconds: float = 0,
     make: Callable[[int | None], Any] = Toy,
     validate_every: int = 5,
+    score_every: int | None = None,
+    score: Callable[[nn.Module], dict[str, float]] = first_weights,
+    keep: int = 3,
 ) -> None:
     """One process: train the stage in `folder` up to its last segment, or die on the way."""
     config = LoopConfig(
@@ -85,6 +94,8 @@ def run_toy(
         optimizer=OptimizerConfig(name=optimizer, warmup=3),
         log_every=5,
         validate_every=validate_every,
+        score_every=score_every,
+        keep=keep,
         checkpoint_seconds=checkpoint_seconds,
     )
     journal = Journal(folder / "journal.jsonl")
@@ -92,7 +103,7 @@ def run_toy(
         if i >= len(journal.segments("toy")):
             journal.add("segment", stage="toy", start=ends[i - 1] if i else 0, end=end)
     metrics = Metrics(folder / "metrics.jsonl", "toy")
-    stage = StageRun(folder / "toy", journal, metrics, seed=3, reporter=Silent(), preview=lambda *_: None)
+    stage = StageRun(folder / "toy", journal, metrics, 3, Silent(), lambda *_: None, score=score)
     train_stage(make(dies_at), config, stage)
 
 
@@ -118,6 +129,45 @@ def test_death_before_every_step_changes_nothing(tmp_path: Path, optimizer: str)
             run_toy(folder, optimizer, dies_at=step)
         run_toy(folder, optimizer)
         assert final_state(folder) == expected, f"differs after a stop before step {step}"
+
+
+def test_death_before_every_step_of_a_scored_run_changes_nothing(tmp_path: Path) -> None:
+    run_toy(tmp_path / "whole", score_every=4, ends=(10,))
+    expected = final_state(tmp_path / "whole")
+    records = list(read_lines(tmp_path / "whole" / "metrics.jsonl"))
+    assert [r["step"] for r in records if "kernel_distance" in r] == [4, 8, 10]
+    assert [r["step"] for r in records if "held_out_error" in r] == [4, 5, 8, 10]
+    for step in range(10):
+        folder = tmp_path / f"dies-{step}"
+        with pytest.raises(Stop):
+            run_toy(folder, dies_at=step, score_every=4, ends=(10,))
+        run_toy(folder, score_every=4, ends=(10,))
+        assert final_state(folder) == expected, f"differs after a stop before step {step}"
+
+
+def test_the_best_by_each_measure_is_kept_and_a_run_of_an_older_calotype_goes_on(tmp_path: Path) -> None:
+    class Valley(Toy):
+        """Errors are lowest at step 2."""
+
+        def validate(self, network: nn.Module) -> dict[str, float]:
+            return {"held_out_error": next(errors)}
+
+    def distance(network: nn.Module) -> dict[str, float]:
+        return {"kernel_distance": next(distances)}
+
+    errors, distances = iter([3.0, 1.0, 2.0, 3.0, 4.0, 5.0]), iter([5.0, 4.0, 3.0, 2.0, 3.0, 4.0])
+    how = {"make": lambda _: Valley(), "checkpoint_seconds": 1e9, "validate_every": 1, "score_every": 1, "keep": 1}
+    run_toy(tmp_path, ends=(6,), score=distance, **how)
+    kept = sorted((tmp_path / "toy").glob("step-*"))
+    assert [folder.name for folder in kept] == [f"step-{step:08d}" for step in (2, 4, 6)]
+    best = read_checkpoint(kept[-1]).state["best"]
+    assert best == {"kernel_distance": 2.0, "held_out_error": 1.0}
+    older = read_checkpoint(kept[-1])
+    older.state["best"] = 1.0  # of the one measure there was
+    save_checkpoint(tmp_path / "toy", older, Retention(1, Toy.best))
+    errors, distances = iter([0.5, 0.7]), iter([9.0, 9.0])
+    run_toy(tmp_path, ends=(6, 8), score=distance, **how)
+    assert {folder.name for folder in (tmp_path / "toy").glob("step-*")} == {f"step-{step:08d}" for step in (4, 7, 8)}
 
 
 def test_dying_at_every_step_of_one_run_changes_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from calotype.core.files import read_lines
-from calotype.inspection.curves import series
+from calotype.inspection.report.curves import series
 from calotype.training.metrics import Metrics, last_measures
 
 

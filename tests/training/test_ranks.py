@@ -163,6 +163,20 @@ def test_ranks_that_do_not_divide_the_batch_are_told_which_would(ranks: Ranks, t
     assert [one.error for one in ranks.ended(SCENE, 3, tmp_path)] == [said] * 3
 
 
+@pytest.mark.parametrize("how", [{}, FSDP])
+def test_all_take_the_scores_together(ranks: Ranks, trained: Any, tmp_path: Path, how: Spread) -> None:
+    """At the same steps; the best is the same one to each, or some would wait for ever where others save."""
+    scored = {"steps": 14, "score_every": 6, "keep": 1, "validate_every": 4, **how}
+    folder, _ = trained(2, **scored)
+    found = {r["step"]: r["kernel_distance"] for r in records(folder) if "kernel_distance" in r}
+    alone = {r["step"]: r["kernel_distance"] for r in records(trained(1, **scored)[0]) if "kernel_distance" in r}
+    assert list(found) == [6, 12, 14]
+    assert found == pytest.approx(alone, rel=1e-4)
+    ranks(SCENE, 2, tmp_path, accident="terminate", at=8, on=0, **scored)
+    ranks(SCENE, 2, tmp_path, **scored)
+    assert files(tmp_path) == files(folder)
+
+
 @pytest.mark.parametrize(
     ("world", "accident", "on", "how"),
     [
@@ -172,6 +186,7 @@ def test_ranks_that_do_not_divide_the_batch_are_told_which_would(ranks: Ranks, t
         (2, "kill", 1, FSDP),
         (2, "kill in validation", 1, {}),
         (2, "kill in validation", 1, FSDP),
+        (2, "kill in score", 1, {"score_every": 5}),
         (2, "kill in save", 1, {}),
         (2, "kill in save", 0, {}),
         (2, "kill in save", 1, FSDP),

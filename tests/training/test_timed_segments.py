@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 
 from calotype.core.progress import Silent
 from calotype.training import loop
@@ -38,15 +38,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: Timed.now))
 
 
-def train(folder: Path, segments: int, dies_at: int | None = None) -> list[int]:
-    """One process, which takes up to so many segments; the ends of all that there are."""
+def train(folder: Path, segments: int, dies_at: int | None = None, score_every: int | None = None) -> list[int]:
+    """One process, which takes up to so many segments; the ends of all that there are. A score takes half a second."""
+
+    def score(network: nn.Module) -> dict[str, float]:
+        Timed.now += 0.5
+        return {"kernel_distance": 1.0}
+
     journal = Journal(folder / "journal.jsonl")
     for _ in range(len(journal.segments("toy")), segments):
         ends = [segment.end for segment in journal.segments("toy")]
         journal.add("segment", stage="toy", start=ends[-1] if ends else 0, seconds=SECONDS)
-    config = LoopConfig(batch_size=4, optimizer=OptimizerConfig(warmup=3), validate_every=1000, checkpoint_seconds=1.0)
+    config = LoopConfig(
+        batch_size=4,
+        optimizer=OptimizerConfig(warmup=3),
+        validate_every=1000,
+        score_every=score_every,
+        checkpoint_seconds=1.0,
+    )
     metrics = Metrics(folder / "metrics.jsonl", "toy")
-    train_stage(Timed(dies_at), config, StageRun(folder / "toy", journal, metrics, 3, Silent(), lambda *_: None))
+    stage = StageRun(folder / "toy", journal, metrics, 3, Silent(), lambda *_: None, score=score)
+    train_stage(Timed(dies_at), config, stage)
     return [segment.end or 0 for segment in journal.segments("toy")]
 
 
@@ -57,6 +69,15 @@ def test_another_process_gives_a_later_segment_its_whole_time(tmp_path: Path) ->
     assert second - first == pytest.approx(60, abs=2)
     *_, third = train(tmp_path, 3)
     assert third - second == pytest.approx(60, abs=2)
+
+
+@pytest.mark.parametrize("every", [7, 13, 25])
+def test_the_time_that_scores_take_is_counted(tmp_path: Path, every: int) -> None:
+    """Those before the length is decided, those after, and the one at the end."""
+    began = Timed.now
+    (end,) = train(tmp_path, 1, score_every=every)
+    assert end < 50
+    assert Timed.now - began == pytest.approx(SECONDS, abs=0.5)  # one score more or less
 
 
 def test_so_it_does_in_a_run_of_an_older_calotype(tmp_path: Path) -> None:

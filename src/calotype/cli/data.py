@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,6 @@ import typer
 
 from calotype.cli import options, output
 from calotype.cli.progress import open_reporter
-
-_HEADING, _WIDTH = 11, 100
 
 
 def data(
@@ -32,19 +29,7 @@ def data(
         from calotype.inspection.data import describe, look_at
 
         found = look_at(data, size=size, out=out, overrides=overrides or [], reporter=reporter)
-    lines = [line for heading, text in describe(found) for line in _layout(heading, text)]
-    lines += ["", f"{'look at':{_HEADING}}{found['files_written']['contact-sheet.png']}"]
-    lines += [f"{'go on':{_HEADING}}{found['train']}"]
+    lines = output.layout(describe(found))
+    lines += ["", f"{'look at':{output.HEADING}}{found['files_written']['contact-sheet.png']}"]
+    lines += [f"{'go on':{output.HEADING}}{found['train']}"]
     output.result(found, lines, as_json=as_json)
-
-
-def _layout(heading: str, text: str) -> list[str]:
-    """A heading and its text, wrapped beside it; a line that begins with '>' is what to do about the one before."""
-    lines: list[str] = []
-    for line in text.split("\n") or [""]:
-        within = " " * (_HEADING + 2 * line.startswith(">"))
-        begin = f"{heading:{_HEADING}}" if not lines else " " * _HEADING
-        lines += textwrap.wrap(
-            output.one_line(line), _WIDTH, initial_indent=begin, subsequent_indent=within, break_on_hyphens=False
-        ) or [""]
-    return lines

@@ -14,7 +14,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from calotype.cli import data, export, failures, models, output, plan, quickstart, sample, train, verify_resume
+from calotype.cli import (
+    data,
+    doctor,
+    evaluate,
+    export,
+    failures,
+    models,
+    output,
+    plan,
+    quickstart,
+    sample,
+    train,
+    verify_resume,
+)
 
 app = typer.Typer(
     name="calotype",
@@ -26,8 +39,10 @@ app = typer.Typer(
 app.command("quickstart")(quickstart.quickstart)
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
+app.command("evaluate")(evaluate.evaluate)
 app.command("data")(data.data)
 app.command("plan")(plan.plan)
+app.command("doctor")(doctor.doctor)
 app.command("models")(models.models)
 app.command("export")(export.export)
 app.command("verify-resume")(verify_resume.verify_resume)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+from calotype.core.errors import UserError
 
 
 def centred_cosine(vectors: Tensor, others: Tensor, centre: Tensor) -> Tensor:
@@ -20,15 +21,12 @@ def centred_cosine(vectors: Tensor, others: Tensor, centre: Tensor) -> Tensor:
     return (left @ right.T).clamp(-1, 1)
 
 
-def share_interval(
-    shares: Tensor, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """Bootstrap interval (Efron 1979) of the mean of independent shares (n,): its central `level` quantiles.
-
-    Drawn from its own generator, so that the same shares always give the same interval.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    draws = torch.randint(len(shares), (resamples, len(shares)), generator=generator)
-    means = shares.double()[draws].mean(dim=1)
-    low, high = torch.quantile(means, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
-    return low, high
+def two_sets(vectors: Tensor, others: Tensor, *, at_least: int) -> tuple[Tensor, Tensor]:
+    """Both sets (n, d) and (k, d) in double precision, checked: of one width, large enough, finite."""
+    if vectors.ndim != 2 or others.ndim != 2 or vectors.shape[1] != others.shape[1]:
+        raise ValueError(f"features (n, d) and (k, d) are needed, not {tuple(vectors.shape)}, {tuple(others.shape)}")
+    if min(len(vectors), len(others)) < at_least:
+        raise ValueError(f"at least {at_least} pictures a side are needed, not {len(vectors)} and {len(others)}")
+    if not (vectors.isfinite().all() and others.isfinite().all()):
+        raise UserError("the pictures' features are not all finite numbers", "draw the pictures again, in float32")
+    return vectors.double(), others.double()

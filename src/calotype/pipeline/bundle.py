@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from calotype.core.errors import CorruptFileError, UserError, nearest
 from calotype.core.files import MANIFEST, read_json, verify_folder, write_folder, write_json, write_text
@@ -22,33 +26,67 @@ from calotype.pipeline.conditions import prepare_conditions
 from calotype.pipeline.pipeline import Pipeline
 from calotype.pipeline.run import Run
 from calotype.pipeline.weights import AVERAGED, denoiser_weights, vae_weights
-from calotype.recipes import Recipe
+from calotype.recipes import Recipe, SamplingSection
 
 FORMAT_VERSION = 2  # 1 had other networks
 KEYS = ("format_version", "recipe", "process", "image_size", "classes", "latents", "facts")
+WRITTEN = ("model.json", "denoiser.safetensors", "vae.safetensors", "README.md", MANIFEST)  # anew at every change
 
 
 def save_bundle(model: Pipeline, folder: Path, samples: Any = None) -> None:
     """Write `folder` whole: model.json, denoiser.safetensors, vae.safetensors, README.md and samples.png if given."""
+    write_folder(folder, lambda aside: _fill(model, aside, samples))
+
+
+def rewrite_bundle(
+    folder: Path,
+    *,
+    sampling: SamplingSection | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    samples: Any = None,
+) -> Pipeline:
+    """Give the bundle in `folder` other defaults, denoiser weights or facts, with card and manifest; returns the model.
+
+    `facts` are laid over those there are (None removes one); what is not given stays, and so do other files in the
+    folder. A reader sees the old bundle or the new one. Raises UserError for a bundle that is damaged, or for weights
+    that are another network's.
+    """
+    model = load_bundle(folder, torch.device("cpu"))
+    if weights is not None:
+        load_weights(model.network, dict(weights), folder / "denoiser.safetensors")
+    recipe = model.recipe if sampling is None else model.recipe.model_copy(update={"sampling": sampling})
+    merged = {name: value for name, value in {**model.facts, **(facts or {})}.items() if value is not None}
+    model = replace(model, recipe=recipe, facts=merged)
 
     def fill(aside: Path) -> None:
-        save_tensors(aside / "denoiser.safetensors", model.network.state_dict())
-        save_tensors(aside / "vae.safetensors", model.codec.vae.state_dict())
-        description = {
-            "format_version": FORMAT_VERSION,
-            "recipe": model.recipe.model_dump(mode="json"),
-            "process": model.process.config(),
-            "image_size": model.size,
-            "classes": model.classes,
-            "latents": model.codec.statistics.model_dump(),
-            "facts": model.facts,
-        }
-        write_json(aside / "model.json", description)
-        write_text(aside / "README.md", model_card(model))
-        if samples is not None:
-            samples.save(aside / "samples.png")
+        for path in folder.iterdir():
+            if path.name not in WRITTEN and not path.name.startswith("."):
+                copy = shutil.copytree if path.is_dir() else shutil.copy2
+                copy(path, aside / path.name)
+        _fill(model, aside, samples)
 
     write_folder(folder, fill)
+    return model
+
+
+def _fill(model: Pipeline, aside: Path, samples: Any) -> None:
+    """The files of a bundle, but for its manifest."""
+    save_tensors(aside / "denoiser.safetensors", model.network.state_dict())
+    save_tensors(aside / "vae.safetensors", model.codec.vae.state_dict())
+    description = {
+        "format_version": FORMAT_VERSION,
+        "recipe": model.recipe.model_dump(mode="json"),
+        "process": model.process.config(),
+        "image_size": model.size,
+        "classes": model.classes,
+        "latents": model.codec.statistics.model_dump(),
+        "facts": model.facts,
+    }
+    write_json(aside / "model.json", description)
+    write_text(aside / "README.md", model_card(model))
+    if samples is not None:
+        samples.save(aside / "samples.png")
 
 
 def load_bundle(folder: Path, device: torch.device, text_encoder: str | None = None) -> Pipeline:
@@ -111,7 +149,7 @@ def load(
     """A model by shipped name, run folder or bundle folder. Raises UserError where there is none.
 
     `text_encoder` says where its text encoder is now, by folder or hub id; it must be the one of the training.
-    `weights` of a run: "averaged" as in its bundle, "live", "best" by validation, or the relative width of an average.
+    `weights` of a run: "averaged" as in its bundle, "live", "best" by its scores, or the relative width of an average.
     """
     path, chosen = Path(model).expanduser(), choose_device(device)
     if weights != AVERAGED and not (path / "config.yaml").is_file():

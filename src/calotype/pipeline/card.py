@@ -6,6 +6,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from calotype.latents import PretrainedVAE
+from calotype.pipeline.card_scores import score_lines
 from calotype.pipeline.export import possible
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def model_card(model: Pipeline) -> str:
         "Sample it": how_to_sample(model),
         "Data": data_lines(model),
         "Training": _training(model),
-        "Scores": _scores(model.facts.get("measured", {})),
+        "Scores": _scores(model),
         "Parts from elsewhere": parts_from_elsewhere(model),
         "Other formats": _formats(model),
         "What it is for": _purpose(model),
@@ -119,11 +120,16 @@ def _training(model: Pipeline) -> list[str]:
     ]
 
 
-def _scores(measured: dict[str, float]) -> list[str]:
-    if not measured:
-        return ["None were measured."]
-    rows = [f"| {MEASURES.get(name, name.replace('_', ' '))} | {value:.4g} |" for name, value in measured.items()]
-    return ["| measure | value |", "| --- | --- |", *rows]
+def _scores(model: Pipeline) -> list[str]:
+    """What an evaluation found, then what training measured by the way."""
+    facts = model.facts
+    found = score_lines(facts.get("scores"), facts.get("lab"), model.recipe.sampling)
+    rows = [
+        f"| {MEASURES.get(name, name.replace('_', ' '))} | {told:.4g} |"
+        for name, told in facts.get("measured", {}).items()
+    ]
+    table = ["| measure | value |", "| --- | --- |", *rows] if rows else []
+    return [*found, *([""] if found and rows else []), *table] or ["None were measured."]
 
 
 def _formats(model: Pipeline) -> list[str]:

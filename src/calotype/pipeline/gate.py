@@ -19,7 +19,6 @@ from calotype.training.journal import Budget
 
 A_TRIAL = 300.0  # seconds of training that may be spent on bad latents to see what comes of them
 WORTH_FEATURES = 1200.0  # seconds of training beside which half a minute for a feature network is little
-SECONDS_A_STEP = 0.25  # of the default denoiser on two cores
 
 
 def pass_gate(
@@ -29,13 +28,12 @@ def pass_gate(
 
     Parts that do not belong together stop it always; latents that are whole but poor do not stop a short trial.
     """
-    seconds = 60 * budget.minutes if budget.minutes is not None else SECONDS_A_STEP * (budget.steps or 0)
-    trial = seconds <= A_TRIAL
+    trial = budget.rough_seconds <= A_TRIAL
     if recipe.vae.gate == "skip" or read_verdict(run.latents, latents.statistics) in ("pass", "warn"):
         return  # what was refused is looked at again: the trial that it may have been let through as may be over
     reporter.stage("health", "of the latents")
     given = run.read_config().get("from") is not None
-    distance = _distance() if seconds >= WORTH_FEATURES else None
+    distance = _distance() if budget.rough_seconds >= WORTH_FEATURES else None
     health = examine(codec, latents, pictures, given=given, distance=distance)
     stops = recipe.vae.gate == "refuse" and (health.broken or (health.verdict == "refuse" and not trial))
     health.write(run.latents)

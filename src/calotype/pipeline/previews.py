@@ -53,7 +53,7 @@ def samples(model: Pipeline, path: Path, limit: int, num_steps: int | None = Non
         words = model.examples[:limit]
     elif model.classes:
         words = [model.classes[i % len(model.classes)] for i in range(max(limit, min(len(model.classes), 64)))]
-    drawn = _shared_rows(len(words) or limit, lambda rows: _drawn(model, words, rows, num_steps))
+    drawn = shared_rows(len(words) or limit, lambda rows: _drawn(model, words, rows, num_steps))
     sheet = plot_images(drawn, captions=words or None)
     if distributed.rank() == 0:
         save_png(sheet, path, {"seed": 0, **({"prompt": "; ".join(words)} if words else {})})
@@ -70,7 +70,7 @@ def _drawn(model: Pipeline, words: list[str], rows: range, num_steps: int | None
     return model.sample_tensor(num_images=len(rows), seed=seed, num_steps=num_steps)
 
 
-def _shared_rows(count: int, draw: Callable[[range], Tensor]) -> Tensor:
+def shared_rows(count: int, draw: Callable[[range], Tensor]) -> Tensor:
     """All rows, of which each process draws an equal share; one that has none draws the first, for company."""
     share = -(-count // distributed.world_size())
     first = distributed.rank() * share

@@ -73,6 +73,10 @@ class Run:
         return self.folder / "samples"
 
     @property
+    def features(self) -> Path:
+        return self.folder / "features"
+
+    @property
     def model(self) -> Path:
         return self.folder / "model"
 
@@ -155,7 +159,7 @@ class Run:
 
     def _clear_leftovers(self) -> None:
         """Put right what a killed process left aside: half-written files go, a folder half replaced comes back."""
-        for folder in (self.folder, self.data, self.vae, self.denoiser, self.samples):
+        for folder in (self.folder, self.data, self.vae, self.denoiser, self.samples, self.features):
             for old in folder.glob(".*.old"):  # killed between the two renames of a replacement: put it back
                 name = folder / old.name.removeprefix(".").rsplit(".", 2)[0]
                 shutil.rmtree(old) if name.exists() else old.rename(name)

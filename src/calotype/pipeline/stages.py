@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -35,8 +35,9 @@ from calotype.pipeline.gate import pass_gate
 from calotype.pipeline.intake import mirrored, take_in
 from calotype.pipeline.latents import latents_of
 from calotype.pipeline.pipeline import Pipeline
-from calotype.pipeline.reserve import FINAL_SAMPLES, finish_seconds
+from calotype.pipeline.reserve import FINAL_SAMPLES, plan_ending
 from calotype.pipeline.run import Run
+from calotype.pipeline.scoring import Score
 from calotype.pipeline.weights import progress_of, spent_on
 from calotype.process import terminal_snr
 from calotype.recipes import Recipe
@@ -56,7 +57,7 @@ LEAST_SHARE = 0.5  # of the denoiser's share of a timed run that it gets even wh
 
 @dataclass
 class Stages:
-    """One run on its way. Methods are called in the order in which they stand."""
+    """One run on its way. Methods are called in the order in which they stand. `look` is called after every preview."""
 
     run: Run
     recipe: Recipe
@@ -65,6 +66,7 @@ class Stages:
     reporter: Reporter
     started: float
     track: Sequence[str] = ()
+    look: Callable[[Run], object] | None = None
     trained_for: float = field(default=0.0, init=False)
 
     def run_all(self, data: Data, from_model: str | Path | None) -> None:
@@ -135,7 +137,8 @@ class Stages:
             elif self.budget.minutes is None:
                 self.journal.add("segment", stage="vae", start=0, end=recipe.vae.steps)
             else:
-                usable = 60 * self.budget.minutes - self._overhead() - finish_seconds(recipe, self.device)
+                at_the_end = plan_ending(recipe, self.device, self.budget).seconds
+                usable = 60 * self.budget.minutes - self._overhead() - at_the_end
                 seconds = recipe.vae.share * max(usable, 1.0)
                 self.journal.add("segment", stage="vae", start=0, seconds=round(seconds, 1))
         objective = VAEObjective(
@@ -154,6 +157,7 @@ class Stages:
             sheet = self.run.samples / f"vae-{step:08d}.png"
             previews.reconstructions(averaged, pictures, shown, sheet)
             self.trackers.image("vae", step, sheet)
+            self._looked_at()
 
         self.reporter.stage("vae", f"{count_parameters(vae):,} parameters")
         trained = self._train(objective, recipe.vae.training, self.run.vae, preview, pictures)
@@ -203,14 +207,16 @@ class Stages:
                     sheet = self.run.samples / f"denoiser-{step:08d}{ending}.png"
                     previews.samples(model, sheet, limit=limit, num_steps=num_steps)
                 self.trackers.image("denoiser", step, sheet)
+            self._looked_at()
 
+        score = Score(self.run, recipe, codec, conditions, pictures, self.device, self.reporter)
         self.reporter.stage("denoiser", f"{count_parameters(network):,} parameters; {terminal_snr(process)}")
         planned, requests = len(self.journal.segments("denoiser")), self.journal.requests()
         for number in range(planned, len(requests)):
             if number > 0:  # a segment starts where the one before it ended, so that one must be done
-                self._train(objective, recipe.training, self.run.denoiser, preview, pictures)
+                self._train(objective, recipe.training, self.run.denoiser, preview, pictures, score)
             self._plan_denoiser(requests, number)
-        averaged = self._train(objective, recipe.training, self.run.denoiser, preview, pictures)
+        averaged = self._train(objective, recipe.training, self.run.denoiser, preview, pictures, score)
         assert isinstance(averaged, UNet)
         return averaged
 
@@ -225,7 +231,7 @@ class Stages:
         if before is not None and before.minutes is not None:
             seconds = 60 * (request.minutes - before.minutes)
         else:
-            at_the_end = finish_seconds(self.recipe, self.device)
+            at_the_end = plan_ending(self.recipe, self.device, self.budget).seconds
             spent = spent_on(self.run.vae) if distributed.rank() == 0 else 0.0  # rank 0's word is what counts
             left = 60 * request.minutes - self._overhead() - spent - at_the_end
             seconds = max(left, LEAST_SHARE * (1 - self.recipe.vae.share) * 60 * request.minutes)
@@ -270,6 +276,7 @@ class Stages:
         folder: Path,
         preview: previews.Preview,
         pictures: PictureSet,
+        score: Score | None = None,
     ) -> nn.Module:
         entered, writes = time.monotonic(), distributed.rank() == 0
         metrics = Metrics(self.run.metrics, objective.stage, writes=writes, tracked=self.trackers.record)
@@ -277,11 +284,16 @@ class Stages:
         def named(sample: int) -> str:
             return pictures.names[int(pictures.train_ids[sample])]
 
-        stage = StageRun(folder, self.journal, metrics, self.recipe.seed, self.reporter, preview, named)
+        stage = StageRun(folder, self.journal, metrics, self.recipe.seed, self.reporter, preview, named, score)
         try:
             return train_stage(objective, config, stage)
         finally:
             self.trained_for += time.monotonic() - entered
+
+    def _looked_at(self) -> None:
+        """There is something new to see in the run's folder."""
+        if self.look is not None and distributed.rank() == 0:
+            self.look(self.run)
 
     def _overhead(self) -> float:
         """Seconds of this process that no training stage has used."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -38,12 +38,14 @@ def train(
     device: str = "auto",
     track: Sequence[str] = (),
     reporter: Reporter | None = None,
+    look: Callable[[Run], object] | None = None,
 ) -> Run:
     """Train a latent diffusion model on `data`, or continue the run in `out`; returns the finished run.
 
     `minutes` is the length of the whole run (default 30), `steps` that of the denoiser's training instead. The same
     call continues a stopped run, to the bit; a larger budget trains on. `track` names what is told of progress besides
-    metrics.jsonl: tensorboard, wandb, trackio. Under torchrun every process makes this call, and all train together.
+    metrics.jsonl: tensorboard, wandb, trackio. `look` is given the run whenever there are new previews in it. Under
+    torchrun every process makes this call, and all train together.
     Raises UserError for wrong input.
     """
     started = time.monotonic()
@@ -68,7 +70,7 @@ def train(
                 run.write_config({"data": words, "from": origin, "recipe": asked.model_dump(mode="json")})
             distributed.barrier()
             teller = (reporter or Silent()) if distributed.rank() == 0 else Silent()
-            stages = Stages(run, run.recipe, budget, own_device, teller, started, track)
+            stages = Stages(run, run.recipe, budget, own_device, teller, started, track, look)
             stages.run_all(data, from_model)
             distributed.barrier()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which of a run's weights to draw with: the averaged ones, the live ones, the best by validation, or any average."""
+"""Which of a run's weights to draw with: the averaged ones, the live ones, the best so far, or any average."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def vae_weights(stage_folder: Path) -> dict[str, Tensor]:
 def denoiser_weights(stage_folder: Path, which: str | float = AVERAGED) -> dict[str, Tensor]:
     """Weights of the denoiser, by the names of its network.
 
-    `which`: "averaged" as in the bundle; "live", not averaged; "best", averaged at the step with the best validation; a
-    number, the average of that relative width (eqs. 56-58), made of the snapshots up to the newest. UserError for what
-    is not there.
+    `which`: "averaged" as in the bundle; "live", not averaged; "best", averaged at the step with the lowest kernel
+    distance or, where none was taken, the lowest held-out error; a number, the average of that relative width (eqs.
+    56-58), made of the snapshots up to the newest. UserError for what is not there.
     """
     newest = read_checkpoint(_newest(stage_folder))
     if newest.step == 0:
@@ -36,10 +36,10 @@ def denoiser_weights(stage_folder: Path, which: str | float = AVERAGED) -> dict[
     if width is not None:
         return newest.tensors["ema"] | reconstruct(stage_folder, None, width)
     if which == "best":
-        best = best_checkpoint(stage_folder, DenoiserObjective.best)
-        if best is None:
-            raise UserError(f"{stage_folder.parent} has no checkpoint with a validation", "leave --weights out")
-        return read_checkpoint(best).tensors["ema"]
+        for measure in DenoiserObjective.best:
+            if (best := best_checkpoint(stage_folder, measure)) is not None:
+                return read_checkpoint(best).tensors["ema"]
+        raise UserError(f"{stage_folder.parent} has no checkpoint with a validation", "leave --weights out")
     if which not in KINDS:
         raise UserError(
             f"unknown weights '{which}'",

@@ -22,6 +22,10 @@ def calotype(size: int) -> Recipe:
         ),
         network=UNetConfig(map_channels=8),
         training=LoopConfig(
-            post_hoc=PostHocConfig(), batch_size=64, ema_halflife=22_000, optimizer=OptimizerConfig(lr=4e-3, warmup=50)
+            post_hoc=PostHocConfig(),
+            batch_size=64,
+            ema_halflife=22_000,
+            score_every=500,
+            optimizer=OptimizerConfig(lr=4e-3, warmup=50),
         ),
     )

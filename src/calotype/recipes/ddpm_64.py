@@ -27,7 +27,11 @@ def ddpm_64(size: int) -> Recipe:
         network=UNetConfig(attention=(True, True)),
         loss=DenoiserLossConfig(parameterization="eps"),
         training=LoopConfig(
-            post_hoc=PostHocConfig(), batch_size=64, ema_halflife=22_000, optimizer=OptimizerConfig(lr=2e-3, warmup=200)
+            post_hoc=PostHocConfig(),
+            batch_size=64,
+            ema_halflife=22_000,
+            score_every=500,
+            optimizer=OptimizerConfig(lr=2e-3, warmup=200),
         ),
         sampling=SamplingSection(sampler="ddpm", num_steps=1000, guidance_scale=1.0),
     )

@@ -30,7 +30,11 @@ def text_128(size: int) -> Recipe:
         network=walkthrough_config(block_depth=1, emb_size=0, latent_channels=4),
         loss=DenoiserLossConfig(parameterization="x0", distance="l1", density="folded-normal", condition_dropout=0.15),
         training=LoopConfig(
-            post_hoc=PostHocConfig(), batch_size=16, ema_halflife=5_000, optimizer=OptimizerConfig(lr=1e-3, warmup=200)
+            post_hoc=PostHocConfig(),
+            batch_size=16,
+            ema_halflife=5_000,
+            score_every=2000,
+            optimizer=OptimizerConfig(lr=1e-3, warmup=200),
         ),
         sampling=SamplingSection(
             sampler="alpha",

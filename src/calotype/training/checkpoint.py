@@ -40,7 +40,7 @@ class Retention:
     """Which checkpoints are kept."""
 
     last: int = 3  # the newest so many
-    best: Best | None = None  # and the one with the best of this measure
+    best: tuple[Best, ...] = ()  # and the one with the best of each of these measures
 
 
 def save_checkpoint(stage_folder: Path, checkpoint: Checkpoint, retention: Retention) -> Path:
@@ -147,8 +147,8 @@ def _prune(stage_folder: Path, saved: Checkpoint, retention: Retention) -> None:
     ours = [folder for folder in known if known[folder]["identity"] == saved.identity]
     until_now = [folder for folder in ours if _step(folder) <= saved.step]
     kept = until_now[: max(retention.last, 1)]
-    if retention.best is not None:
-        kept += _ranked(until_now, known, retention.best)[:1]
+    for best in retention.best:
+        kept += _ranked(until_now, known, best)[:1]
     for folder in ours:
         if folder not in kept:
             with suppress(OSError):  # the new one stands; the next save tries again

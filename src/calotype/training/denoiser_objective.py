@@ -28,6 +28,7 @@ from calotype.process import (
     sample_t,
     target,
 )
+from calotype.training.checkpoint import Best
 from calotype.training.objective import Losses, shared_sums
 
 
@@ -61,7 +62,7 @@ class DenoiserObjective:
 
     stage = "denoiser"
     auxiliary: nn.Module | None = None
-    best: tuple[str, Literal["min", "max"]] = ("held_out_error", "min")
+    best: tuple[Best, ...] = (("kernel_distance", "min"), ("held_out_error", "min"))
     steady = "unweighted"  # a few samples with a large weight make one batch's loss a hundred times another's
     floor = KNOWS_NOTHING
 

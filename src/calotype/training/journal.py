@@ -12,6 +12,8 @@ from calotype.core import distributed
 from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import write_text
 
+SECONDS_A_STEP = 0.25
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -23,6 +25,11 @@ class Budget:
     @property
     def amount(self) -> float:
         return self.minutes if self.minutes is not None else float(self.steps or 0)
+
+    @property
+    def rough_seconds(self) -> float:
+        """How long that is; of a number of steps a guess, the default denoiser's time on two cores."""
+        return 60 * self.minutes if self.minutes is not None else SECONDS_A_STEP * (self.steps or 0)
 
     def __str__(self) -> str:
         return f"--minutes {self.minutes:g}" if self.minutes is not None else f"--steps {self.steps}"

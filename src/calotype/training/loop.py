@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,10 @@ DECIDE_BEFORE = 0.02  # share of a timed segment that lies between deciding its 
 
 @dataclass
 class StageRun:
-    """Everything a stage needs besides its objective. `named` says what a sample is, by its index."""
+    """Everything a stage needs besides its objective.
+
+    `named` says what a sample is, by its index; `score` measures what averaged weights draw, on fixed seeds.
+    """
 
     folder: Path
     journal: Journal
@@ -44,6 +47,7 @@ class StageRun:
     reporter: Reporter
     preview: Callable[[int, nn.Module, nn.Module], None]  # step, averaged weights, live ones
     named: Callable[[int], str] = str
+    score: Callable[[nn.Module], Mapping[str, float]] | None = None
 
 
 def train_stage(objective: Objective, config: LoopConfig, run: StageRun) -> nn.Module:
@@ -83,7 +87,8 @@ class _Trainer:
         self.saved_step: int | None = None
         self.guard = Guard()
         self.measures: tuple[int, dict[str, float]] = (-1, {})
-        self.best: float | None = None
+        self.best: dict[str, float] = {}
+        self.score_seconds = 0.0  # that the last scoring took
         newest = self._newest()
         if newest is not None:
             state = self._restore(newest)
@@ -146,8 +151,9 @@ class _Trainer:
         self._show(segment)
         if step % config.log_every == 0 and self.run.metrics.counts:
             self._log()
-        if step % config.validate_every == 0 and self.measures[0] != step:
-            self.objective.observe(self._validate())
+        scoring = self._scores_at(step, segment)
+        if step % config.validate_every == 0 or scoring:
+            self.objective.observe(self._measure(scoring=scoring))
             best_yet = self._is_best()
         if step >= FIRST_PREVIEW and step % FIRST_PREVIEW == 0 and (step // FIRST_PREVIEW).bit_count() == 1:
             self.run.preview(step, self.engine.ema.network, self.engine.network)
@@ -166,10 +172,12 @@ class _Trainer:
         return stopped, saving, deciding
 
     def decide(self, segment: Segment) -> None:
-        """Write down, once, how many steps fit into the rest of a timed segment at the rate of late."""
+        """Write down, once, how many steps, and scores, fit into the rest of a timed segment at the rate of late."""
         assert segment.seconds is not None
-        left = max(0.0, segment.seconds - self.elapsed() + self.segment_began)
-        end = self.step + max(1, round(left * self.pace.late_rate(self.step, time.monotonic())))
+        left = max(0.0, segment.seconds - self.elapsed() + self.segment_began - self.score_seconds)
+        per_step = 1 / max(self.pace.late_rate(self.step, time.monotonic()), 1e-9)
+        per_step += self.score_seconds / (self.config.score_every or math.inf)
+        end = self.step + max(1, round(left / per_step))
         self.run.journal.add("decided", stage=self.objective.stage, end=end, rate=round(self.rate(), 1))
 
     def elapsed(self) -> float:
@@ -191,7 +199,7 @@ class _Trainer:
             state |= {"arithmetic": self.engine.arithmetic.state()}
             measures = self.measures[1] if self.measures[0] == self.step else {}
             if distributed.rank() == 0:
-                best = self.objective.best if self.config.keep_best else None
+                best = self.objective.best if self.config.keep_best else ()
                 checkpoint = Checkpoint(self.step, tensors, state, self.identity, measures)
                 save_checkpoint(self.run.folder, checkpoint, Retention(self.config.keep, best))
             self.saved_step = self.step
@@ -208,7 +216,7 @@ class _Trainer:
         if self.run.metrics.counts:
             self._log()
         if self.measures[0] != self.step:
-            self._validate()
+            self._measure(scoring=False)  # what a segment's last step draws is scored when it was taken, if at all
         if self.config.post_hoc is not None and self.step:
             self._snapshot()
         self.run.preview(self.step, self.engine.ema.network, self.engine.network)
@@ -241,7 +249,8 @@ class _Trainer:
         self.engine.restore(checkpoint.tensors)
         state = checkpoint.state
         self.objective.restore(state.get("objective", {}))
-        self.guard, self.best = Guard.of(state.get("guard")), state.get("best")
+        best = state.get("best")  # one number in runs of an older calotype, which had one measure
+        self.guard, self.best = Guard.of(state.get("guard")), dict(best) if isinstance(best, dict) else {}
         self.engine.arithmetic.restore(state.get("arithmetic", {}))
         self.run.metrics.rewind(checkpoint.step, state["metrics"])
         self.step = self.saved_step = checkpoint.step
@@ -251,22 +260,34 @@ class _Trainer:
     def _log(self) -> None:
         self.run.metrics.flush(self.step, lr=self.engine.lr, rate=round(self.rate(), 1))
 
-    def _validate(self) -> dict[str, float]:
+    def _measure(self, *, scoring: bool) -> dict[str, float]:
+        """Validate the averaged weights, and score what they draw if that is due."""
         values = self.objective.validate(self.engine.ema.network)
+        if scoring and self.run.score is not None:
+            began = time.monotonic()
+            values |= self.run.score(self.engine.ema.network)
+            self.score_seconds = time.monotonic() - began
+            self.pace.leave_out(self.score_seconds)
         self.run.metrics.write(self.step, **values)
         self.measures = (self.step, values)
         return values
 
+    def _scores_at(self, step: int, segment: Segment) -> bool:
+        """Whether `step` is scored: every so many, and the last of a segment if there have been so many."""
+        every = self.config.score_every
+        if self.run.score is None or every is None or step < every:
+            return False
+        return step == segment.end or step % every == 0
+
     def _is_best(self) -> bool:
-        """Whether the last validation was the best of this stage so far."""
-        name, direction = self.objective.best
-        value = self.measures[1].get(name)
-        if value is None or not math.isfinite(value):
-            return False
-        if self.best is not None and (value < self.best) is not (direction == "min"):
-            return False
-        self.best = value
-        return True
+        """Whether the last validation was, by any measure, the best of this stage so far."""
+        found = False
+        for name, direction in self.objective.best:
+            value, best = self.measures[1].get(name, math.nan), self.best.get(name)
+            if math.isfinite(value) and (best is None or (value < best) is (direction == "min")):
+                self.best[name] = value
+                found = True
+        return found
 
     def _snapshot(self) -> None:
         assert self.config.post_hoc is not None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from calotype.core import distributed
+from calotype.training.checkpoint import Best
 
 
 @dataclass
@@ -27,15 +28,15 @@ class Losses:
 class Objective(Protocol):
     """One stage of training. `auxiliary` is a second network that learns beside the first, if there is one.
 
-    `best` names the measure by which a checkpoint is better than another; `steady` the term that grows when training
-    diverges and at no other time (without it, the loss), and `floor` what that is for a network that knows nothing, if
-    that is known: one that was trained before begins far below it.
+    `best` names the measures by which a checkpoint is better than another, the one to go by first; `steady` the term
+    that grows when training diverges and at no other time (without it, the loss), and `floor` what that is for a
+    network that knows nothing, if that is known: one that was trained before begins far below it.
     """
 
     stage: str
     num_samples: int
     auxiliary: nn.Module | None
-    best: tuple[str, Literal["min", "max"]]
+    best: tuple[Best, ...]
     steady: str
     floor: float
 

@@ -16,7 +16,7 @@ from calotype.training.precision import Precision
 # digits alone.
 MAY_CHANGE = (
     *("micro_batch", "precision", "tf32", "compile", "sharding"),
-    *("checkpoint_seconds", "keep", "keep_best", "post_hoc"),
+    *("checkpoint_seconds", "keep", "keep_best", "post_hoc", "score_every"),
 )
 
 
@@ -28,7 +28,8 @@ class LoopConfig(Config):
 
     `batch_size` is that of all processes together; `micro_batch`, how many samples a process computes at once (null:
     its whole share, halved when memory does not suffice). `sharding`: "ddp", or "fsdp" for a network that one device
-    does not hold. `keep` newest checkpoints are kept, and the best one by validation if `keep_best`.
+    does not hold. Every `score_every` steps, and at the end, the denoiser's samples are compared with real pictures
+    (null: never). `keep` newest checkpoints are kept, and the best one by each measure if `keep_best`.
     """
 
     batch_size: int = Field(64, ge=1)
@@ -42,6 +43,7 @@ class LoopConfig(Config):
     post_hoc: PostHocConfig | None = None
     log_every: int = Field(25, ge=1)
     validate_every: int = Field(500, ge=1)
+    score_every: int | None = Field(None, ge=1)
     checkpoint_seconds: float = Field(45, ge=0)
     keep: int = Field(3, ge=1)
     keep_best: bool = True

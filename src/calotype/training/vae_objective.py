@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -18,6 +18,7 @@ from calotype.images.similarity import psnr, ssim
 from calotype.latents import ConvVAE, FirstStage, kl_divergence, reparameterize
 from calotype.training.adversarial import PatchDiscriminator, adversarial_loss, balance, discriminator_loss
 from calotype.training.augment import AugmentConfig, augment
+from calotype.training.checkpoint import Best
 from calotype.training.objective import Losses, shared_sums
 
 
@@ -64,7 +65,7 @@ class VAEObjective:
     """
 
     stage = "vae"
-    best: tuple[str, Literal["min", "max"]] = ("held_out_psnr", "max")
+    best: tuple[Best, ...] = (("held_out_psnr", "max"),)
     steady, floor = "reconstruction", 0.0
 
     def __init__(

@@ -82,6 +82,7 @@ def timed_stages(
 
 def checkpoint_bytes(cost: StageCost, config: LoopConfig, forecast: StageForecast) -> int:
     """The most that a stage's checkpoints and snapshots take on the disk, with one that is being written."""
-    count = min(config.keep + config.keep_best, forecast.saves) + 1
+    best = config.keep_best * (1 if config.score_every is None else 2)
+    count = min(config.keep + best, forecast.saves) + 1
     kept = 0 if config.post_hoc is None else min(config.post_hoc.keep, forecast.snapshots) + 2
     return count * cost.save[1] + kept * cost.snapshot[1]

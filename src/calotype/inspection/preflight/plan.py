@@ -66,7 +66,7 @@ def plan(
             check_decay(name, config, timed=steps is None)
         limit = room(chosen)
         source = open_source(opened, size=size)
-        rehearsal = Rehearsal(Path(aside), Listing(source), asked, chosen, reporter)
+        rehearsal = Rehearsal(Path(aside), Listing(source), asked, chosen, reporter, budget)
         for note in source.notes:
             reporter.warn(note)
         found: dict[str, Any] = {

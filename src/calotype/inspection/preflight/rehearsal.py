@@ -33,10 +33,11 @@ from calotype.pipeline import previews
 from calotype.pipeline.bundle import assemble
 from calotype.pipeline.captions import encode_captions
 from calotype.pipeline.conditions import prepare_conditions
-from calotype.pipeline.reserve import FINAL_SAMPLES, finish_seconds
+from calotype.pipeline.reserve import FINAL_SAMPLES, plan_ending
 from calotype.pipeline.run import Run
 from calotype.recipes import Recipe
 from calotype.training.denoiser_objective import DenoiserObjective
+from calotype.training.journal import Budget
 from calotype.training.vae_objective import VAEObjective
 
 FEW = 16  # pictures of the first, smaller trial of every kind
@@ -74,6 +75,7 @@ class Rehearsal:
     recipe: Recipe
     device: torch.device
     reporter: Reporter
+    budget: Budget
     disk: dict[str, float] = field(default_factory=dict)  # bytes a picture, a caption, a run
 
     def __post_init__(self) -> None:
@@ -218,9 +220,9 @@ class Rehearsal:
         return replace(cost, validation=validation, validation_memory=use.peak, preview=sampling), highest
 
     def finish(self) -> float:
-        """Seconds that the last samples, the bundle and the report take."""
+        """Seconds that the last samples, the bundle, the scores if there are any, and the report take."""
         with tried("sampling"):
-            return finish_seconds(self.recipe, self.device)
+            return plan_ending(self.recipe, self.device, self.budget).seconds
 
     def _sample(self, network: UNet) -> tuple[float, Use]:
         """Seconds of a preview by the recipe's sampler, and the memory that as many pictures as at the end take."""

@@ -1,0 +1,139 @@
+"""From a run to the record of its scores, through the real path."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from calotype.core.errors import UserError
+from calotype.core.files import verify_folder
+from calotype.images.dataset import load_prepared
+from calotype.images.pixels import to_float
+from calotype.inspection.scores import RECORD, evaluate, read_scores
+from calotype.inspection.scores.words import describe
+from calotype.pipeline import Pipeline, Run, train
+from tests.pipeline.conftest import QUICK, paint
+
+SCORES = {"kernel", "frechet", "frechet_infinity", "precision", "recall", "density", "coverage"}
+
+
+class Blocks:
+    """Features that are averages of blocks, so that tests need neither packages nor minutes."""
+
+    name, sha256, dim = "blocks", "b" * 64, 48
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
+
+
+@pytest.fixture(autouse=True)
+def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calotype.inspection.scores.record.load_extractor", lambda name, device: Blocks())
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    home = tmp_path_factory.mktemp("scored")
+    return train(paint(home / "shapes", each=48), out=home / "run", size=32, steps=4, overrides=QUICK)
+
+
+@pytest.fixture
+def run(finished: Run, tmp_path: Path) -> Run:
+    """A copy that a test may change."""
+    return Run(Path(shutil.copytree(finished.folder, tmp_path / "run")))
+
+
+def test_a_run_is_scored_and_its_bundle_says_so(run: Run) -> None:
+    record = evaluate(run.folder, prompts=20, num_images=2, device="cpu")
+    assert json.loads((run.folder / RECORD).read_text()) == record == read_scores(run.folder)
+    assert record["made"] | {"sampling": None} == {
+        "count": 40,
+        "seed": 0,
+        "asked": "classes",
+        "weights": "averaged",
+        "num_images": 2,
+        "sampling": None,
+    }
+    found = record["distances"]
+    assert found["samples"].keys() == found["ceiling"].keys() == SCORES
+    assert found["samples"]["kernel"]["count"] == 20
+    assert record["fidelity"]["captions"] is None
+    assert set(record["fidelity"]["classes"]["by_class"]) == {"disc", "stripe"}
+    assert record["memorization"]["pixels"]["recalled"] is None
+    verify_folder(run.model, sealed=True)
+    assert run.load("cpu").facts["scores"] == record
+    assert "kernel distance" in "\n".join(text for _, text in describe(record)).lower()
+
+
+def test_the_same_call_gives_the_same_numbers(run: Run) -> None:
+    first, again = (evaluate(run.folder, prompts=20, device="cpu", seed=3) for _ in range(2))
+    assert first | {"seconds": 0, "model": 0} == again | {"seconds": 0, "model": 0}
+
+
+def test_other_settings_are_scored_but_not_written_into_the_bundle(run: Run, tmp_path: Path) -> None:
+    record = evaluate(run.folder, prompts=20, sampling={"num_steps": 2}, device="cpu", out=tmp_path / "other.json")
+    assert record["made"]["sampling"]["num_steps"] == 2
+    assert "scores" not in run.load("cpu").facts
+    assert not (run.folder / RECORD).exists()
+
+
+def test_scores_of_an_older_model_are_not_taken_for_its_own(run: Run) -> None:
+    evaluate(run.folder, prompts=20, device="cpu")
+    assert read_scores(run.folder) is not None
+    source = run.read_config()["data"]
+    train(source, out=run.folder, size=32, steps=6, overrides=QUICK)
+    assert read_scores(run.folder) is None
+
+
+def perfect(monkeypatch: pytest.MonkeyPatch, run: Run, choose: Any) -> None:
+    """Let the autoencoder lose nothing, and the model "draw" real pictures: `choose` gives the row of each."""
+    pictures = load_prepared(run.data)
+    assert pictures is not None
+
+    def draw(self: Pipeline, prompts: Any = None, *, labels: Any = None, seed: int = 0, **_: Any) -> Tensor:
+        rows = torch.tensor([choose(pictures, label, seed + k) for k, label in enumerate(labels)])
+        return to_float(pictures.pixels[rows])
+
+    monkeypatch.setattr("calotype.inspection.scores.gathered.reconstruct", lambda model, pixels: pixels)
+    monkeypatch.setattr(Pipeline, "sample_tensor", draw)
+
+
+def test_a_copier_is_found_and_its_classes_are_right(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_class(pictures: Any, label: str, seed: int) -> int:
+        rows = [row for row in pictures.train_ids.tolist() if pictures.labels[row] == label]
+        return int(rows[seed % len(rows)])
+
+    perfect(monkeypatch, run, of_class)
+    record = evaluate(run.folder, prompts=40, device="cpu")
+    assert record["memorization"]["verdict"] == "memory"
+    assert all(near["copy"] for near in record["nearest"])
+    classes = record["fidelity"]["classes"]
+    assert classes["right"]["value"] == pytest.approx(classes["ceiling"]["value"], abs=0.15)
+
+
+def test_the_wrong_class_is_seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_other(pictures: Any, label: str, seed: int) -> int:
+        rows = [row for row in pictures.train_ids.tolist() if pictures.labels[row] != label]
+        return int(rows[seed % len(rows)])
+
+    before = evaluate(run.folder, prompts=40, device="cpu")["fidelity"]["classes"]
+    perfect(monkeypatch, run, of_other)
+    classes = evaluate(run.folder, prompts=40, device="cpu")["fidelity"]["classes"]
+    assert classes["right"]["value"] < 0.5 <= classes["ceiling"]["value"]
+    assert before["chance"] == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_bundle_needs_pictures_to_be_measured_against(run: Run, tmp_path: Path) -> None:
+    bundle = shutil.copytree(run.model, tmp_path / "bundle")
+    with pytest.raises(UserError, match="without pictures"):
+        evaluate(bundle, device="cpu")
+    record = evaluate(bundle, data=run.read_config()["data"], prompts=20, device="cpu")
+    own = evaluate(run.folder, prompts=20, device="cpu")
+    assert record["distances"] == own["distances"]
+    assert "scores" not in json.loads((bundle / "model.json").read_text())["facts"]
