@@ -323,7 +323,10 @@ def compare(trial: Trial, run: Path, tally: Tally) -> None:
 
 def stage_of(run: Path) -> str:
     """What the run was at, for the record."""
-    signs = [(run / "report.html", "at its end"), (run / "model", "report"), (run / "samples" / "final.png", "bundle")]
+    report, model = run / "report.html", run / "model"
+    if report.exists() and model.exists() and report.stat().st_mtime > model.stat().st_mtime:
+        return "at its end"
+    signs = [(model, "report"), (run / "samples" / "final.png", "bundle")]
     signs += [(run / "latents" / "health.json", "denoiser"), (run / "latents", "latents")]
     signs += [(run / "journal.jsonl", "vae"), (run / "config.yaml", "taking in pictures")]
     return next((name for sign, name in signs if sign.exists()), "coming up")

@@ -31,7 +31,7 @@ FOUND = {
 
 def test_it_proves_resume_here(command) -> None:
     done = command(
-        "verify-resume", "--steps", "6", "--json", *(word for setting in TINY for word in ("--set", setting))
+        "verify-resume", "--steps", "6", "--json", *(w for setting in TINY for w in ("--set", setting)), timeout=300
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

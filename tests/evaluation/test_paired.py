@@ -39,6 +39,13 @@ def test_the_distance_and_its_parts_are_those_of_the_kernel_distance() -> None:
     assert (moved.pull - one.pull)[3] / 30 == pytest.approx(moved.distance - one.distance, rel=0.05)
 
 
+def test_pictures_of_a_prompt_are_not_held_to_be_of_several() -> None:
+    """Each picture four times over is as far from the real ones as each once."""
+    samples, reference = normal(30, 1, 0.3), normal(40, 2)
+    four = measured(samples.repeat_interleave(4, 0), reference, each=4)
+    assert four.distance == pytest.approx(kernel_distance(samples, reference), rel=1e-9)
+
+
 def test_the_same_pictures_cost_the_same_for_sure() -> None:
     one = measured(normal(30, 1, 1.3), normal(40, 2), torch.arange(30) % 3 == 0)
     scale = scale_of(one, measured(normal(30, 1), normal(40, 2), torch.arange(30) < 2))

@@ -50,7 +50,18 @@ def test_another_network_or_other_pictures_are_computed_anew(tmp_path: Path, cha
         given[299, 2, 3, 3] ^= 1
     changed = {"order": given.flip(0), "count": given[:-1]}.get(change, given)
     torch.testing.assert_close(cached_features(other, changed, tmp_path), changed.float().mean((2, 3)) / 127.5 - 1)
-    assert other.seen == len(changed)
+    assert other.seen == {"pixels": 1, "order": 0, "count": 0}.get(change, 300)
+
+
+def test_what_is_not_asked_for_again_is_the_first_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calotype.features.cache.MOST_KEPT", 8)
+    first, second = pixels(6), pixels(6, seed=1)
+    for given in (first, torch.cat([first[:2], second]), first[:2]):
+        again = Counting()
+        cached_features(again, given, tmp_path)
+    assert again.seen == 0
+    cached_features(again, first, tmp_path)
+    assert again.seen == 4
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "other", "bytes"])

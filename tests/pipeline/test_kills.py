@@ -17,7 +17,7 @@ def killed(kills: int, ranks: int) -> dict[str, Any]:
     """What the benchmark found."""
     words = [sys.executable, str(ROOT / "benchmarks" / "faults.py"), "--kills", str(kills), "--ranks", str(ranks)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=170, check=False)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=390, check=False)
     assert done.returncode in (0, 1), done.stderr
     assert done.stdout, done.stderr
     return dict(json.loads(done.stdout)["ranks"][str(ranks)])

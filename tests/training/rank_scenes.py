@@ -139,7 +139,7 @@ def train(
 
     with distributed.joined(CPU):
         objective = Spy(vae() if kind == "vae" else denoiser(), accident, at, on)
-        journal = Journal(folder / "journal.jsonl")
+        journal = Journal(folder / "journal.jsonl", together=True)
         if not journal.segments(objective.stage):
             journal.add("segment", stage=objective.stage, start=0, end=steps)
         metrics = Metrics(folder / "metrics.jsonl", objective.stage, writes=distributed.rank() == 0)

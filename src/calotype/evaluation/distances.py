@@ -134,10 +134,12 @@ def _interval(value: float, second: float, slope: float, z: float) -> tuple[floa
 
 def _slope(value: float, first: float, second: float, trace: float) -> float:
     """How much the variance grows with the distance, drawn towards what chance alone would give (eq. 63)."""
-    weight = 2 * math.sqrt(second)
+    distance = max(value, 0.0)
+    if distance == second == 0:
+        return 0.0
+    weight = 4 * second / (distance + math.sqrt(second))
     by_chance = 2 * second / trace if trace > 0 else 0.0
-    distance = max(value, 0.0) + weight
-    return (max(first, 0.0) + weight * by_chance) / distance if distance > 0 else 0.0
+    return (max(first, 0.0) + weight * by_chance) / (distance + weight)
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

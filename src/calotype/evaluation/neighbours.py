@@ -10,7 +10,7 @@ from calotype.evaluation.similarity import centred_cosine
 
 LOOKING_SIDE = 16  # pixels a side at which pictures are compared: noise and an autoencoder's loss hide no copy
 _MOVING_SIDE = 32  # and at which they are moved by a pixel
-_CHUNK = 64
+_CHUNK, _SHRUNK = 64, 2048  # queries, and pictures, at once
 
 
 def nearest(queries: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,9 +64,9 @@ def _best(distances: Tensor, count: int, but: Tensor | None) -> tuple[Tensor, Te
 
 
 def _shrunk(pictures: Tensor, side: int) -> Tensor:
-    """Float pictures of `side` pixels a side, by area."""
-    images = pictures.float() / 127.5 - 1 if pictures.dtype == torch.uint8 else pictures.float()
-    return interpolate(images, size=(side, side), mode="area")
+    """Float pictures of `side` pixels a side, by area; few at once, for ten thousand as floats fill a memory."""
+    parts = [interpolate(part.float(), size=(side, side), mode="area") for part in pictures.split(_SHRUNK)]
+    return torch.cat(parts) / 127.5 - 1 if pictures.dtype == torch.uint8 else torch.cat(parts)
 
 
 def _views(images: Tensor) -> Tensor:

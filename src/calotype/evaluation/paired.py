@@ -39,10 +39,14 @@ class Scale:
 
 
 def drawn(features: Tensor, reference: Tensor, missed: Tensor | None, group: Tensor) -> Drawn:
-    """Measure samples' features (n, d) against those of real pictures (k, d)."""
+    """Measure samples' features (n, d) against those of real pictures (k, d); `group` (n,) says whose prompt.
+
+    Pictures of one prompt are alike: pairs of them are left out, as every picture beside itself is.
+    """
     a, b = features.double(), reference.double()
     among_a, among_b, between = _kernel(a, a), _kernel(b, b), _kernel(a, b)
-    rows_a = (among_a.sum(1) - among_a.diagonal()) / (len(a) - 1)
+    others = group[:, None] != group
+    rows_a = (among_a * others).sum(1) / others.sum(1).clamp(min=1)
     rows_b = (among_b.sum(1) - among_b.diagonal()) / (len(b) - 1)
     distance = float(rows_a.mean() + rows_b.mean() - 2 * between.mean())
     pull, reach = 2 * (rows_a - between.mean(1)), 2 * (rows_b - between.mean(0))

@@ -91,7 +91,7 @@ class Stages:
                 f"{from_model} does not fit this data: its network takes other conditions or another size",
                 "start from a model of the same --size, with captions if these pictures have them, or leave --from out",
             )
-        self.journal = Journal(self.run.journal)
+        self.journal = Journal(self.run.journal, together=True)
         self._request()
         vae = self.vae(pictures, start)
         flip = bool(self.recipe.loss.flip)

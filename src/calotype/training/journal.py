@@ -54,9 +54,14 @@ class Journal:
     Where several processes work together all call its methods alike, rank 0 decides and writes, and all get its events.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, together: bool = False) -> None:
+        """`together`: every process makes this call, and gets what rank 0 reads; else it is an onlooker's."""
         self.path = path
-        self.events: list[dict[str, Any]] = distributed.share(_read(path) if distributed.rank() == 0 else [])
+        self.events: list[dict[str, Any]]
+        if together:
+            self.events = distributed.share(_read(path) if distributed.rank() == 0 else [])
+        else:
+            self.events = _read(path)
 
     def add(self, event: str, **facts: Any) -> None:
         """Write one event; it is durable when this returns."""

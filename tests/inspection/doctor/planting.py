@@ -197,7 +197,7 @@ def _tinted(tensors: dict[str, Tensor]) -> None:
 
 
 def _lopsided(tensors: dict[str, Tensor]) -> None:
-    tensors["conv_out.bias"] += torch.tensor([0.7, -0.7, 0.7, -0.7])
+    tensors["conv_out.bias"] += torch.tensor([1.0, -1.0, 1.0, -1.0])
 
 
 def _deaf(tensors: dict[str, Tensor]) -> None:
@@ -281,7 +281,7 @@ IN_RUNS: dict[str, tuple[Callable[[Run], None], str, set[str]]] = {
     ),
     "a decoder that is hardly trained": (lambda r: edit_vae(r, _decoder_undone), "vae-undertrained", {"tint"}),
     "a tinting autoencoder": (lambda r: edit_vae(r, _tinted), "tint", {"vae-undertrained"}),
-    "a tinting denoiser": (lambda r: edit_weights(r, _lopsided), "tint", {"ema-young", "sample-contrast"}),
+    "a tinting denoiser": (lambda r: edit_weights(r, _lopsided), "tint", {"hardly-trained", "sample-contrast"}),
     "a denoiser that is deaf": (lambda r: edit_weights(r, _deaf), "condition-unheard", {"ema-young"}),
     "signal left at the end": (
         lambda r: edit_config(r, process__schedule="scaled-linear"),

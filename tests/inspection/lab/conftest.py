@@ -59,7 +59,7 @@ class Known:
     @staticmethod
     def ceiling(bench: Bench, task: Task) -> Drawn:
         """Pictures as good as they can be."""
-        return bench._measured(bench._features(task.rows).repeat_interleave(task.num_images, 0), task)[0]
+        return bench._measured(bench.real[task.rows].repeat_interleave(task.num_images, 0), task)[0]
 
     @staticmethod
     def error(setting: Setting) -> float:
@@ -73,7 +73,7 @@ class Known:
     ) -> tuple[Tensor, float, float]:
         self.calls.append((setting, task))
         luck = torch.Generator().manual_seed(task.seed)
-        real = bench._features(task.rows).repeat_interleave(task.num_images, 0)
+        real = bench.real[task.rows].repeat_interleave(task.num_images, 0)
         error, noise = self.error(setting), 0.3 * torch.randn(real.shape, generator=luck)
         reporter.update(task.count, task.count)
         passes = setting.sampling.num_steps * (2.0 if setting.sampling.sampler == "heun" else 1.0)

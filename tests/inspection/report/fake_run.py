@@ -149,7 +149,7 @@ def write_scores(run: Path, verdict: str = "memory", **changes: Any) -> dict[str
     record = {
         "format": 1,
         "model": None,
-        "extractor": {"name": "efficientnet-lite0", "sha256": "5793" * 16},
+        "extractor": {"name": "efficientnet-lite0", "sha256": "5793" * 16, "dim": 1280},
         "data": "sketches",
         "made": {
             "count": 96,
@@ -178,4 +178,7 @@ def write_scores(run: Path, verdict: str = "memory", **changes: Any) -> dict[str
         ],
     } | changes
     write_json(run / "evaluation.json", record)
+    if not (run / "model").exists():
+        (run / "model").mkdir()
+        write_json(run / "model" / "model.json", {"recipe": {"sampling": record["made"]["sampling"]}})
     return record

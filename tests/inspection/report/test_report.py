@@ -298,7 +298,6 @@ def test_what_a_section_tells_is_not_told_again_among_the_facts(tmp_path: Path) 
 
 def test_scores_of_another_model_are_not_shown(tmp_path: Path) -> None:
     make_pictures(tmp_path, [None] * 20)
-    write_json(tmp_path / "model" / "manifest.json", {})
     write_scores(tmp_path, model="of older weights")
     assert "How good they are" not in write_report(tmp_path, FakeModel()).read_text()
 

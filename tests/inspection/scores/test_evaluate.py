@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ from torch import Tensor
 
 from calotype.core.errors import UserError
 from calotype.core.files import verify_folder
-from calotype.images.dataset import load_prepared
+from calotype.images.dataset import PictureSet, load_prepared
 from calotype.images.pixels import to_float
 from calotype.inspection.scores import RECORD, evaluate, read_scores
+from calotype.inspection.scores.drawing import draw
+from calotype.inspection.scores.gathered import Gathered, Rows, by_row
+from calotype.inspection.scores.measure import distances
+from calotype.inspection.scores.roles import assign
 from calotype.inspection.scores.words import describe
 from calotype.pipeline import Pipeline, Run, train
+from calotype.pipeline.bundle import rewrite_bundle
 from tests.pipeline.conftest import QUICK, paint
 
 SCORES = {"kernel", "frechet", "frechet_infinity", "precision", "recall", "density", "coverage"}
@@ -47,6 +53,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def run(finished: Run, tmp_path: Path) -> Run:
     """A copy that a test may change."""
     return Run(Path(shutil.copytree(finished.folder, tmp_path / "run")))
+
+
+def pictures_of(run: Run) -> PictureSet:
+    pictures = load_prepared(run.data)
+    assert pictures is not None
+    return pictures
 
 
 def test_a_run_is_scored_and_its_bundle_says_so(run: Run) -> None:
@@ -91,17 +103,48 @@ def test_scores_of_an_older_model_are_not_taken_for_its_own(run: Run) -> None:
     assert read_scores(run.folder) is None
 
 
+def test_scores_beside_other_pictures_are_not_its_own(run: Run, tmp_path: Path) -> None:
+    evaluate(run.folder, data=str(paint(tmp_path / "others", each=20)), prompts=10, device="cpu")
+    assert read_scores(run.folder) is None
+    assert "scores" not in run.load("cpu").facts
+
+
+def test_a_model_that_changes_while_it_is_scored_does_not_get_these_scores(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*given: Any, **named: Any) -> Any:
+        weights = {name: 0 * tensor for name, tensor in run.load("cpu").network.state_dict().items()}
+        rewrite_bundle(run.model, weights=weights)
+        return draw(*given, **named)
+
+    monkeypatch.setattr("calotype.inspection.scores.record.draw", changed)
+    evaluate(run.folder, prompts=10, device="cpu")
+    assert read_scores(run.folder) is None
+    assert "scores" not in run.load("cpu").facts
+
+
+def test_fewer_held_out_pictures_get_no_score_that_grows_with_their_number(run: Run) -> None:
+    roles = assign(pictures_of(run), "classes", 40, 0)
+    generator = torch.Generator().manual_seed(0)
+    rows = by_row(roles.rows, torch.randn(len(roles.rows), 8, generator=generator))
+    several = replace(roles, held_out=roles.rows[:20])  # enough to be measured, fewer than the samples
+    made, none = torch.randn(len(roles.asked), 8, generator=generator), torch.zeros(0)
+    found = distances(Gathered(several, 1, none, None, Rows(none, {}), made, None, rows, rows, thorough=False))
+    assert found["samples"]["coverage"] is not None
+    assert found["floor"]["kernel"] is not None
+    assert [found["floor"][name] for name in ("frechet", "recall", "coverage")] == [None] * 3
+
+
 def perfect(monkeypatch: pytest.MonkeyPatch, run: Run, choose: Any) -> None:
     """Let the autoencoder lose nothing, and the model "draw" real pictures: `choose` gives the row of each."""
-    pictures = load_prepared(run.data)
-    assert pictures is not None
+    pictures = pictures_of(run)
 
-    def draw(self: Pipeline, prompts: Any = None, *, labels: Any = None, seed: int = 0, **_: Any) -> Tensor:
+    def drawn(self: Pipeline, prompts: Any = None, *, labels: Any = None, seed: int = 0, **_: Any) -> Tensor:
         rows = torch.tensor([choose(pictures, label, seed + k) for k, label in enumerate(labels)])
         return to_float(pictures.pixels[rows])
 
     monkeypatch.setattr("calotype.inspection.scores.gathered.reconstruct", lambda model, pixels: pixels)
-    monkeypatch.setattr(Pipeline, "sample_tensor", draw)
+    monkeypatch.setattr(Pipeline, "sample_tensor", drawn)
 
 
 def test_a_copier_is_found_and_its_classes_are_right(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,13 @@ def test_parts_depend_on_the_seed_and_on_no_other_picture() -> None:
     assert [row for row in longer if row != 200] == order
 
 
+def test_copies_of_what_was_asked_for_are_looked_for_first() -> None:
+    roles = assign(picture_set(200, 20), "captions", 30, 0, most_compared=40)
+    assert roles.training[:30].tolist() == roles.asked.tolist()
+    assert len(roles.training.unique()) == 40
+    assert not torch.isin(roles.training, roles.held_out).any()
+
+
 def test_few_pictures_play_both_parts() -> None:
     roles = assign(picture_set(20, 2, captions=False), "nothing", 50, 0)
     assert set(roles.reference.tolist()) == set(roles.asked.tolist()) == set(roles.training.tolist())

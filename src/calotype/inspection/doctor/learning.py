@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from calotype.inspection.doctor.evidence import Checks, Evidence, Unknown
 from calotype.inspection.doctor.finding import Finding
 from calotype.inspection.doctor.probe import LEAST
-from calotype.inspection.outlook import outlook
+from calotype.inspection.outlook import outlook_of
 from calotype.recipes import get_recipe
 
 LAGS = 1.05  # times the live weights' error
@@ -69,11 +69,11 @@ def check_outlook(evidence: Evidence) -> Iterator[Finding]:
     """Held-out error that rises while that of the training pictures falls."""
     if len(evidence.pictures.held_out_ids) < LEAST:
         raise Unknown
-    found = outlook(evidence.records)
+    found = outlook_of(evidence.run.folder)
     if found.verdict == "too early":
         raise Unknown
     if found.verdict == "overfits":
-        remedy = "draw with --weights best, add pictures, or train in a new --out with --set network.dropout=0.1"
+        remedy = "add pictures, or train in a new --out with --set network.dropout=0.1"
         what = found.sentence[:1].lower() + found.sentence[1:].rstrip(".")
         yield Finding("overfitting", "warning", what, remedy, dict(found.evidence))
 

@@ -25,6 +25,7 @@ from calotype.images.dataset import PictureSet
 from calotype.images.pixels import to_float
 from calotype.inspection.lab.setting import OWN, Setting
 from calotype.inspection.scores.drawing import Settings, draw, reconstruct
+from calotype.inspection.scores.gathered import Rows, by_row
 from calotype.inspection.scores.roles import Roles, gallery, numbered
 from calotype.network.unet import UNet
 from calotype.pipeline import Pipeline, Run
@@ -37,7 +38,10 @@ NEIGHBOURS = 5
 
 @dataclass(frozen=True)
 class Result:
-    """What one setting scored. `seconds` and `passes` (of the network) are for one picture."""
+    """What one setting scored. `seconds` and `passes` (of the network) are for one picture.
+
+    `kernel` is that of the first picture of each prompt, so that they are independent; `measured` knows them all.
+    """
 
     setting: Setting
     key: str
@@ -83,22 +87,21 @@ class Bench:
     pictures: PictureSet
     roles: Roles
     extractor: FeatureExtractor
-    cache: Path
     folder: Path
     reporter: Reporter
     models: dict[str, tuple[Pipeline, str]] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def real(self) -> Tensor:
-        """Features of all real pictures that play a part, in the order of their rows: what `evaluate` keeps as well."""
-        return cached_features(
-            self.extractor, self.pictures.pixels[self.roles.rows], self.cache, reporter=self.reporter
-        )
+    def real(self) -> Rows:
+        """Features of the real pictures that samples are compared with."""
+        rows = torch.cat([self.roles.reference, self.roles.asked]).unique()
+        pixels = self.pictures.pixels[rows]
+        return by_row(rows, cached_features(self.extractor, pixels, self.run.features, reporter=self.reporter))
 
     @cached_property
     def reference(self) -> Tensor:
         """Features (k, d) of the real pictures that distances are taken to."""
-        return self._features(self.roles.reference)
+        return self.real[self.roles.reference]
 
     @cached_property
     def vae_digest(self) -> str:
@@ -128,7 +131,7 @@ class Bench:
     def ceiling(self, task: Task) -> Drawn:
         """The same for the task's own real pictures as the autoencoder gives them back: no denoiser does better."""
         rebuilt = reconstruct(self.model, self.pictures.pixels[task.rows])
-        features = cached_features(self.extractor, rebuilt, self.cache).repeat_interleave(task.num_images, 0)
+        features = cached_features(self.extractor, rebuilt, self.run.features).repeat_interleave(task.num_images, 0)
         return self._measured(features, task)[0]
 
     def model_of(self, weights: str) -> tuple[Pipeline, str]:
@@ -176,7 +179,7 @@ class Bench:
         return Result(
             setting,
             key,
-            estimate_kernel_distance(features, self.reference),
+            estimate_kernel_distance(features[:: task.num_images], self.reference),
             frechet_distance(features, self.reference),
             fidelity,
             seconds,
@@ -200,7 +203,7 @@ class Bench:
             own = torch.arange(len(task.rows)).repeat_interleave(task.num_images)
             told = numbered([self.pictures.captions[row] for row in rows.tolist()])
             captions = told if len(told.unique()) < len(told) else None
-            found = own_concept(features, own, self._features(rows), captions=captions)
+            found = own_concept(features, own, self.real[rows], captions=captions)
             return (found.ranks < 5).double(), found.top5
         number = {label: k for k, label in enumerate(self.pictures.classes)}
         voters, asked = (
@@ -210,9 +213,6 @@ class Bench:
         asked, real = asked.repeat_interleave(task.num_images), self.reference[voters >= 0]
         agreed = class_agreement(features, asked, real, voters[voters >= 0], neighbours=NEIGHBOURS)
         return agreed.hits, agreed.right
-
-    def _features(self, rows: Tensor) -> Tensor:
-        return self.real[torch.searchsorted(self.roles.rows, rows)]
 
     def _keep(self, key: str, setting: Setting, features: Tensor, seconds: float, passes: float) -> None:
         """Features first: a result is there when its JSON is."""

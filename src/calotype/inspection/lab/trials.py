@@ -22,7 +22,7 @@ from calotype.inspection.lab.plan import given
 from calotype.inspection.lab.search import Overall, Search, front, quicker
 from calotype.inspection.lab.setting import OWN, Setting
 from calotype.inspection.lab.words import summary
-from calotype.inspection.scores.roles import LEAST_SPLIT, Asked, assign
+from calotype.inspection.scores.roles import Asked, assign
 from calotype.inspection.scores.subject import denoiser_digest
 from calotype.pipeline import Run, load, previews
 from calotype.pipeline.bundle import assemble, rewrite_bundle
@@ -57,7 +57,7 @@ def sweep(
     reporter = reporter or Silent()
     if count < 2 or most < 2:
         raise UserError("a sweep compares at least 2 settings of 2 pictures", f"such as {MOST} of {COUNT}")
-    run, bench = _prepared(target, extractor, device, seed, reporter)
+    run, bench = _prepared(target, extractor, device, count, seed, reporter)
     default = Setting(OWN, bench.model.recipe.sampling)
     points = given(grid, default) if grid else []
     first, fresh = tasks(bench, count, seed)
@@ -91,16 +91,17 @@ def tasks(bench: Bench, count: int, seed: int) -> tuple[Task, Task]:
     return Task(first, each, SEED + seed), Task(fresh, again, FRESH_SEED + seed)
 
 
-def _prepared(target: str | Path, extractor: str, device: str, seed: int, reporter: Reporter) -> tuple[Run, Bench]:
+def _prepared(
+    target: str | Path, extractor: str, device: str, count: int, seed: int, reporter: Reporter
+) -> tuple[Run, Bench]:
     run = Run(Path(target).expanduser())
     pictures = load_prepared(run.data) if run.config.is_file() else None
     if pictures is None or not (run.model / "model.json").is_file():
         raise UserError(f"{target} is not a finished run", "a sweep needs its pictures, its averages and its model")
     network, model = load_extractor(extractor, choose_device(device)), load(run.folder, device)
     kind: Asked = "captions" if model.captioned else "classes" if model.classes else "nothing"
-    roles = assign(pictures, kind, max(len(pictures), LEAST_SPLIT), seed)
-    cache = run.folder / "evaluation"
-    return run, Bench(run, model, pictures, roles, network, cache, run.folder / RESULTS, reporter)
+    roles = assign(pictures, kind, count * (1 + FRESH), seed)
+    return run, Bench(run, model, pictures, roles, network, run.folder / RESULTS, reporter)
 
 
 def _record(state: Search, best: Result, grid: Sequence[str]) -> dict[str, Any]:

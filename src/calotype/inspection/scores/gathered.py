@@ -60,10 +60,11 @@ def gather(
 
     Without `settings.thorough`, features are taken of those reconstructions alone that are asked for.
     """
-    pictures, every = subject.pictures, roles.rows
-    rebuilt = _by_row(every, reconstruct(subject.model, pictures.pixels[every]))
+    pictures = subject.pictures
+    redrawn = torch.cat([roles.asked, roles.unseen, roles.training, roles.held_out]).unique()
+    rebuilt = by_row(redrawn, reconstruct(subject.model, pictures.pixels[redrawn]))
     compared = torch.cat([roles.reference, roles.asked, roles.unseen, roles.held_out]).unique()
-    looked_at = every if settings.thorough else torch.cat([roles.asked, roles.unseen]).unique()
+    looked_at = redrawn if settings.thorough else torch.cat([roles.asked, roles.unseen]).unique()
 
     def seen(pixels: Tensor) -> Tensor:
         if subject.cache is not None:
@@ -78,11 +79,12 @@ def gather(
         rebuilt=rebuilt,
         made_features=network(to_float(made)),
         unseen_features=None if unseen is None else network(to_float(unseen)),
-        real_features=_by_row(compared, seen(pictures.pixels[compared])),
-        rebuilt_features=_by_row(looked_at, seen(rebuilt[looked_at])),
+        real_features=by_row(compared, seen(pictures.pixels[compared])),
+        rebuilt_features=by_row(looked_at, seen(rebuilt[looked_at])),
         thorough=settings.thorough,
     )
 
 
-def _by_row(rows: Tensor, vectors: Tensor) -> Rows:
+def by_row(rows: Tensor, vectors: Tensor) -> Rows:
+    """Vectors (n, ...) of these rows (n,), to be had by row."""
     return Rows(vectors, {row: k for k, row in enumerate(rows.tolist())})

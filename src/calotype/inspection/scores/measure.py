@@ -21,23 +21,28 @@ from calotype.inspection.scores.roles import gallery, numbered
 
 NEIGHBOURS = 5
 LEAST_DISTANCE = 16  # pictures a side below which a distance says nothing
+GROW_WITH_COUNT = ("frechet", "recall", "coverage")  # scores that mean something beside others of one count alone
 
 
 def distances(gathered: Gathered) -> dict[str, Any]:
     """Samples, reconstructions (the ceiling) and held-out pictures (the floor), each against `roles.reference`.
 
-    Of several pictures of a prompt the first one counts, so that what is compared is independent.
+    Of several pictures of a prompt the first one counts, so that what is compared is independent. Where fewer pictures
+    are held out than drawn, the floor has no score that depends on how many there are.
     """
     reference = gathered.real_features[gathered.roles.reference]
+    samples = gathered.made_features[:: gathered.num_images]
     sets = {
-        "samples": gathered.made_features[:: gathered.num_images],
+        "samples": samples,
         "ceiling": gathered.rebuilt_features[gathered.roles.asked],
-        "floor": gathered.real_features[gathered.roles.held_out],
+        "floor": gathered.real_features[gathered.roles.held_out[: len(samples)]],
     }
     found: dict[str, Any] = {
         name: _compared(features, reference) if min(len(features), len(reference)) >= LEAST_DISTANCE else None
         for name, features in sets.items()
     }
+    if found["floor"] is not None and len(sets["floor"]) < len(samples):
+        found["floor"] |= dict.fromkeys(GROW_WITH_COUNT)
     return found | {"reference": len(reference)}
 
 
@@ -104,8 +109,10 @@ def _agreed(gathered: Gathered, pictures: PictureSet) -> dict[str, Any] | None:
     voters, known = voters[voters >= 0], asked >= 0
     if len(number) < 2 or len(voters) <= NEIGHBOURS or not known.any():
         return None
-    repeated = known.repeat_interleave(gathered.num_images)
-    made = gathered.made_features[repeated], asked.repeat_interleave(gathered.num_images)[repeated]
+    # Several pictures of a caption are not independent, several of a class are.
+    each, every = (1, gathered.num_images) if roles.kind == "captions" else (gathered.num_images, 1)
+    repeated = known.repeat_interleave(each)
+    made = gathered.made_features[::every][repeated], asked.repeat_interleave(each)[repeated]
     got = class_agreement(*made, real, voters, neighbours=NEIGHBOURS)
     ceiling = class_agreement(
         gathered.rebuilt_features[roles.asked][known], asked[known], real, voters, neighbours=NEIGHBOURS

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from calotype.evaluation import Memorization, judge, memorization
 from calotype.images.dataset import PictureSet
-from calotype.images.pixels import to_float
 from calotype.inspection.scores.gathered import Gathered
 from calotype.inspection.scores.roles import Roles
 
@@ -23,8 +22,8 @@ def memory(gathered: Gathered, pictures: PictureSet) -> dict[str, Any]:
     own = _own(roles, gathered.num_images)
     if min(len(roles.training) - 2, len(gathered.made)) <= 0:
         return {"memorization": unknown, "nearest": []}
-    training, held_out = (to_float(gathered.rebuilt[rows]) for rows in (roles.training, roles.held_out))
-    pixels = memorization(to_float(gathered.made), training, held_out, own=own)
+    training, held_out = (gathered.rebuilt[rows] for rows in (roles.training, roles.held_out))
+    pixels = memorization(gathered.made, training, held_out, own=own)
     features = None
     if gathered.thorough:
         parts = (gathered.rebuilt_features[rows] for rows in (roles.training, roles.held_out))
@@ -33,7 +32,7 @@ def memory(gathered: Gathered, pictures: PictureSet) -> dict[str, Any]:
     told: dict[str, Any] = {"verdict": verdict, "summary": summary, "pixels": pixels.plain()}
     told |= {"features": None if features is None else features.plain()}
     if gathered.unseen is not None:
-        unseen = memorization(to_float(gathered.unseen), training, held_out)
+        unseen = memorization(gathered.unseen[:: gathered.num_images], training, held_out)  # of a caption, one
         told["summary"] += f" Of samples of captions it never saw, {unseen.copies.value:.0%} do."
         told["held_out_captions"] = unseen.plain()
     return {"memorization": told, "nearest": _nearest_told(pixels, gathered, pictures)}

@@ -27,7 +27,7 @@ from calotype.pipeline.bundle import rewrite_bundle
 FORMAT = 1
 RECORD = "evaluation.json"
 PROMPTS = 512
-QUICK_REFERENCE = 512  # pictures that distances are taken to where time is short
+QUICK_REFERENCE, QUICK_COMPARED = 512, 2048  # pictures for distances, and for memory, where time is short
 
 
 def evaluate(
@@ -54,13 +54,16 @@ def evaluate(
     reporter = reporter or Silent()
     network = load_extractor(extractor, choose_device(device))
     with opened(target, data, weights=weights, device=device, reporter=reporter) as subject:
-        most = roles.MOST_REFERENCE if thorough else QUICK_REFERENCE
-        parts = roles.assign(subject.pictures, subject.kind, prompts, seed, most_reference=most)
+        most = {} if thorough else {"most_reference": QUICK_REFERENCE, "most_compared": QUICK_COMPARED}
+        parts = roles.assign(subject.pictures, subject.kind, prompts, seed, **most)
         settings = Settings(seed, num_images, sampling or {}, thorough)
         record = examine(subject, parts, settings, network, reporter)
         write_json(out or subject.folder / RECORD, record)
-        if subject.bundle is not None and not sampling and data is None:
-            rewrite_bundle(subject.bundle, facts={**subject.model.facts, "scores": record})
+        if subject.bundle is not None and not sampling:
+            if denoiser_digest(subject.bundle) == subject.digest:
+                rewrite_bundle(subject.bundle, facts={"scores": record})
+            else:
+                reporter.warn(f"{subject.bundle} was changed while it was scored: these are not its scores")
     return record
 
 
@@ -84,8 +87,8 @@ def examine(
     reporter.stage("scores")
     record = {
         "format": FORMAT,
-        "model": None if subject.bundle is None else denoiser_digest(subject.bundle),
-        "extractor": {"name": network.name, "sha256": network.sha256},
+        "model": subject.digest,
+        "extractor": {"name": network.name, "sha256": network.sha256, "dim": network.dim},
         "data": pictures.source,
         "made": {
             "count": len(made),

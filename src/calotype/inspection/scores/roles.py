@@ -27,8 +27,8 @@ class Roles:
 
     `reference`: real training pictures that every distance is taken to. `asked`: other training pictures, whose
     captions or classes the model is asked for and whose reconstructions are the ceiling, so that nothing is compared
-    with itself. `unseen`: held-out pictures asked for in the same way. `training`: what samples may be copies of.
-    `held_out`: the floor. `kind`: what the model is asked with.
+    with itself. `unseen`: held-out pictures asked for in the same way. `training`: what samples may be copies of, those
+    `asked` for first. `held_out`: the floor. `kind`: what the model is asked with.
     """
 
     kind: Asked
@@ -45,7 +45,13 @@ class Roles:
 
 
 def assign(
-    pictures: PictureSet, kind: Asked, prompts: int, seed: int, *, most_reference: int = MOST_REFERENCE
+    pictures: PictureSet,
+    kind: Asked,
+    prompts: int,
+    seed: int,
+    *,
+    most_reference: int = MOST_REFERENCE,
+    most_compared: int = MOST_COMPARED,
 ) -> Roles:
     """Deal out the parts: `prompts` pictures to be asked for, and as many held-out ones where there are so many.
 
@@ -60,12 +66,13 @@ def assign(
     if not asked:
         raise UserError(f"no picture of {pictures.source} has a {_WORD[kind]} to ask for", "give the pictures it has")
     unseen = [row for row in held_out.tolist() if _has_words(pictures, row, kind)] if kind == "captions" else []
+    chosen = torch.tensor(asked[:prompts])
     return Roles(
         kind,
         reference=(training[:half] if half else training)[:most_reference],
-        asked=torch.tensor(asked[:prompts]),
+        asked=chosen,
         unseen=torch.tensor(unseen[:prompts], dtype=torch.long),
-        training=training[:MOST_COMPARED],
+        training=torch.cat([chosen, training[~torch.isin(training, chosen)]])[:most_compared],
         held_out=held_out[:MOST_REFERENCE],
     )
 

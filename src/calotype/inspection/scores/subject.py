@@ -21,13 +21,18 @@ from calotype.pipeline.weights import AVERAGED
 
 @dataclass(frozen=True)
 class Subject:
-    """`folder` is the run's, or the bundle's; `cache` may hold features between two calls; `bundle` is the model's."""
+    """`folder` is the run's, or the bundle's; `cache` may hold features between two calls.
+
+    `bundle` is the one whose scores these are, which as it was loaded had `digest`; None with other weights or pictures
+    than its own.
+    """
 
     model: Pipeline
     pictures: PictureSet
     folder: Path
     cache: Path | None
     bundle: Path | None
+    digest: str | None
     weights: str
 
     @property
@@ -51,17 +56,18 @@ def opened(
     own = load_prepared(path / "data") if (path / "config.yaml").is_file() else None
     if own is None and data is None:
         raise UserError(f"{target} comes without pictures to measure it against", "give them with --data")
+    bundle = _bundle(path) if weights == AVERAGED and data is None else None
+    digest = None if bundle is None else denoiser_digest(bundle)
     model = load(target, device, weights=weights)
-    bundle = _bundle(path) if weights == AVERAGED else None
     told = model.facts.get("weights", weights) if weights == AVERAGED else weights  # the lab may have chosen others
     if own is not None and data is None:
-        yield Subject(model, own, path, path / "features", bundle, told)
+        yield Subject(model, own, path, path / "features", bundle, digest, told)
         return
     assert data is not None
     with tempfile.TemporaryDirectory(prefix="calotype-") as aside:
         source = open_source(data, size=model.size)
         pictures = prepare(source, model.size, Path(aside), reporter, PictureConfig())
-        yield Subject(model, pictures, path if path.is_dir() else Path.cwd(), None, bundle, told)
+        yield Subject(model, pictures, path if path.is_dir() else Path.cwd(), None, bundle, digest, told)
 
 
 def _bundle(path: Path) -> Path | None:

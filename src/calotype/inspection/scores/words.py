@@ -26,7 +26,7 @@ def describe(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("seen by", f"{extractor['name']} (sha256 {extractor['sha256'][:12]})"),
         ("data", str(record["data"])),
         ("", ""),
-        *_distances(record["distances"]),
+        *_distances(record["distances"], extractor["dim"]),
         *_fidelity(record["fidelity"]),
         ("memory", record["memorization"]["summary"] or "unknown: too few held-out pictures to tell"),
         ("seconds", ", ".join(f"{name} {value:.0f}" for name, value in record["seconds"].items())),
@@ -51,13 +51,15 @@ def share(estimate: Mapping[str, Any] | None) -> str:
     return f"{estimate['value']:.0%} [{estimate['low']:.0%}, {estimate['high']:.0%}]".replace("%", " %")
 
 
-def shown(estimate: Mapping[str, Any], factor: float, digits: int) -> str:
-    """An estimate with its interval."""
+def shown(estimate: Mapping[str, Any] | None, factor: float, digits: int) -> str:
+    """An estimate with its interval; "-" where there is none."""
+    if estimate is None:
+        return "-"
     value, low, high = (f"{factor * estimate[key]:.{digits}f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
-def _distances(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _distances(found: Mapping[str, Any], dim: int) -> list[tuple[str, str]]:
     columns = {name: found[name] for name in ("samples", "ceiling", "floor") if found[name] is not None}
     titles = {"samples": "samples", "ceiling": "reconstructions", "floor": "held-out pictures"}
     if not columns:
@@ -69,7 +71,9 @@ def _distances(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         for key, (called, factor, digits) in DISTANCES.items()
     ]
     told = f"each against {found['reference']:,} other training pictures, with 95 % intervals"
-    return [("distances", told), *(("|", row) for row in [head, count, *rows]), ("", "")]
+    fewest = min(one["kernel"]["count"] for one in columns.values())
+    biased = [("", f"Fréchet distances are too high for fewer than {2 * dim:,} pictures: go by the kernel distance")]
+    return [("distances", told), *(("|", row) for row in [head, count, *rows]), *biased * (fewest < 2 * dim), ("", "")]
 
 
 def _fidelity(found: Mapping[str, Any]) -> list[tuple[str, str]]:
