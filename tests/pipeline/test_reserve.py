@@ -19,9 +19,9 @@ def test_the_reserve_counts_the_recipes_own_passes(monkeypatch) -> None:
     monkeypatch.setattr(reserve.time, "monotonic", lambda: 0.1 * next(ticks))
     for name, passes in (("ddpm-64", 1000), ("calotype", 20)):
         recipe = get_recipe(name, 64).with_overrides(SMALL)
-        for minutes, prompts in ((4, 0), (25, 0 if passes == 1000 else 128), (60, 52 if passes == 1000 else 128)):
+        for minutes, prompts in ((4, 0), (25, 0 if passes == 1000 else 128), (60, 50 if passes == 1000 else 128)):
             found = reserve.plan_ending(recipe, CPU, Budget(minutes=minutes))
-            seconds = 10 + 0.1 * passes * (32 + 56 + 1.7 * prompts) / 32 + 0.1 * 1100 / 16 * (prompts > 0)
+            seconds = 20 + 0.1 * passes * (32 + 56 + 1.7 * prompts) / 32 + 0.1 * (1100 + 2200) / 16 * (prompts > 0)
             assert found.prompts == prompts
             assert abs(found.seconds - seconds) < 1e-6
 

@@ -20,7 +20,7 @@ from calotype.features.extractors import FeatureExtractor
 
 FORMAT = 2  # of a cache file; it grows too when an extractor makes its pictures ready in another way
 PICTURES_AT_ONCE = 128
-MOST_KEPT = 50_000  # vectors of an extractor; those that were not asked for last go first
+MOST_KEPT = 20_000  # vectors of an extractor; those that were not asked for last go first
 
 
 def cached_features(

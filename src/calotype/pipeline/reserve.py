@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from calotype.features import load_extractor
+from calotype.latents import build_vae
 from calotype.network.unet import UNet
 from calotype.recipes import Recipe
 from calotype.sampling import get_sampler
@@ -18,12 +19,13 @@ from calotype.training.journal import Budget
 
 FINAL_SAMPLES = 32
 REPORT_PICTURES = 56  # about what the report draws
-FIXED_SECONDS = 10.0  # decoding, the bundle, the report's page, the doctor
+FIXED_SECONDS = 20.0  # decoding, the bundle, the report's page, the doctor
 WORTH_SCORING = 300.0  # seconds of training beside which scores are a small part; a shorter run is a trial
 SCORING_SHARE = 0.08  # of a run's time that its own scores may take; `calotype evaluate` takes what it needs
 MOST_PROMPTS, FEWEST_PROMPTS = 128, 32
 PICTURES_A_PROMPT = 1.7  # held-out captions are asked for too, where there are any
 SCORED_FEATURES = 1100  # pictures that the feature network sees, at most
+SCORED_REBUILT = 2200  # pictures that go through the autoencoder and back
 _TIMED_PICTURES = 16
 
 
@@ -58,18 +60,20 @@ def _scoring(recipe: Recipe, device: torch.device, budget: Budget, picture: floa
     """Prompts to be scored with, and the seconds that takes; `picture` is the time to draw one."""
     if budget.rough_seconds < WORTH_SCORING or find_spec("efficientnet_lite_pytorch") is None:
         return 0, 0.0
-    features = _feature_seconds(recipe, device)
+    features = _seeing_seconds(recipe, device)
     each = PICTURES_A_PROMPT * picture
     prompts = min(MOST_PROMPTS, int((SCORING_SHARE * budget.rough_seconds - features) / each))
     return (prompts, features + prompts * each) if prompts >= FEWEST_PROMPTS else (0, 0.0)
 
 
-def _feature_seconds(recipe: Recipe, device: torch.device) -> float:
-    """Of a run's own scores."""
+def _seeing_seconds(recipe: Recipe, device: torch.device) -> float:
+    """Of the feature network and the autoencoder, for a run's own scores."""
     with torch.random.fork_rng():
-        extractor = load_extractor(device=device)
+        extractor, vae = load_extractor(device=device), build_vae(recipe.vae.network).to(device).eval()
     images = torch.zeros(_TIMED_PICTURES, 3, recipe.size, recipe.size)
-    return SCORED_FEATURES / _TIMED_PICTURES * _seconds(lambda: extractor(images))
+    features = _seconds(lambda: extractor(images))
+    rebuilding = _seconds(lambda: vae.decode(vae.encode(images.to(device))[0]))
+    return (SCORED_FEATURES * features + SCORED_REBUILT * rebuilding) / _TIMED_PICTURES
 
 
 def _seconds(work: Callable[[], Tensor]) -> float:

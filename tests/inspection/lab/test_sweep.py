@@ -90,7 +90,7 @@ def test_settings_that_differ_by_luck_alone_change_nothing(run: Run, known: Know
 
     def lucky(bench: Any, _: Any, setting: Any, task: Any, *__: Any) -> Any:
         draws = torch.Generator().manual_seed(int(setting.key(seed=task.seed), 16) % 2**31)
-        real = bench._features(task.rows).repeat_interleave(task.num_images, 0)
+        real = bench.real[task.rows].repeat_interleave(task.num_images, 0)
         return real + 0.5 + 0.6 * torch.randn(real.shape, generator=draws), 0.1, 20.0
 
     known.draw = lucky  # type: ignore[method-assign]

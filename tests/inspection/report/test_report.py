@@ -11,7 +11,6 @@ import yaml
 from PIL import Image
 
 from calotype.core.errors import UserError
-from calotype.core.files import write_json
 from calotype.images.openmoji import SHOWCASE
 from calotype.inspection.doctor import Diagnosis, Finding
 from calotype.inspection.report import facts, write_progress_report, writing

@@ -19,13 +19,14 @@ from calotype.images.pixels import to_float
 from calotype.inspection.scores import RECORD, evaluate, read_scores
 from calotype.inspection.scores.drawing import draw
 from calotype.inspection.scores.gathered import Gathered, Rows, by_row
-from calotype.inspection.scores.measure import distances
+from calotype.inspection.scores.measure import distances, fidelity
 from calotype.inspection.scores.roles import assign
 from calotype.inspection.scores.words import describe
 from calotype.pipeline import Pipeline, Run, train
 from calotype.pipeline.bundle import rewrite_bundle
 from tests.pipeline.conftest import QUICK, paint
 
+WORDS = ("names", "captions", "labels")
 SCORES = {"kernel", "frechet", "frechet_infinity", "precision", "recall", "density", "coverage"}
 
 
@@ -133,6 +134,22 @@ def test_fewer_held_out_pictures_get_no_score_that_grows_with_their_number(run: 
     assert found["samples"]["coverage"] is not None
     assert found["floor"]["kernel"] is not None
     assert [found["floor"][name] for name in ("frechet", "recall", "coverage")] == [None] * 3
+
+
+def test_where_pictures_are_few_none_votes_for_its_own_reconstruction(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features that know nothing of classes are right by chance, though every reconstruction lies on its picture."""
+    monkeypatch.setattr("calotype.inspection.scores.measure.NEIGHBOURS", 1)
+    few = pictures_of(run)
+    ids = few.train_ids[:60]
+    alone = replace(few, pixels=few.pixels[ids], held_out=torch.zeros(60, dtype=torch.bool))
+    alone = replace(alone, **{name: [getattr(few, name)[i] for i in ids.tolist()] for name in WORDS})
+    roles = assign(alone, "classes", 60, 0)
+    features = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    rows, none = by_row(torch.arange(60), features), torch.zeros(0)
+    gathered = Gathered(roles, 1, none, None, Rows(none, {}), features[roles.asked], None, rows, rows, thorough=False)
+    assert fidelity(gathered, alone)["classes"]["ceiling"]["value"] < 0.8
 
 
 def perfect(monkeypatch: pytest.MonkeyPatch, run: Run, choose: Any) -> None:

@@ -48,7 +48,7 @@ def ask_for_pictures(model: Model, pictures: PictureSet, ids: Sequence[int], see
     both = given if len(given) == len(ids) else []
     filmed = range(min(MOST_FILMED, len(ids))) if seed == FIRST_SEED else ()
     drawn = draw(model, reporter, prompts=prompts, labels=both, seed=seed, filmed=filmed)
-    return Asked(drawn, prompts, find_neighbours(drawn.images, pictures))
+    return Asked(drawn, prompts, find_neighbours(drawn.images, pictures, ids))
 
 
 def ask_for_classes(model: Model, pictures: PictureSet, reporter: Reporter) -> Asked:

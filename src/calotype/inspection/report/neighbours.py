@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from calotype.images.pixels import to_uint8
 if TYPE_CHECKING:
     from calotype.images.dataset import PictureSet
 
-MOST_COMPARED = 10_000
+MOST_COMPARED, MOST_HELD_OUT = 10_000, 512
 FEWEST_COMPARED = 12
 
 
@@ -26,16 +27,18 @@ class Neighbour:
     copy: bool
 
 
-def find_neighbours(images: Tensor, pictures: PictureSet) -> list[Neighbour]:
+def find_neighbours(images: Tensor, pictures: PictureSet, asked: Sequence[int] = ()) -> list[Neighbour]:
     """The neighbour of each picture (n, 3, H, W) in [-1, 1], by pixels; none in a set too small to say.
 
-    Compared with at most 10,000 training pictures, evenly chosen.
+    Compared with at most 10,000 training pictures: those of the rows `asked` for, then others, evenly chosen.
     """
     rows = pictures.train_ids
-    rows = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_COMPARED)).long()]
+    own = rows[torch.isin(rows, torch.tensor(list(asked), dtype=torch.long))]
+    others = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_COMPARED)).long()]
+    rows = torch.cat([own, others[~torch.isin(others, own)]])[:MOST_COMPARED]
     if len(rows) < FEWEST_COMPARED:
         return []
-    held_out = pictures.held_out_ids[:MOST_COMPARED]
+    held_out = pictures.held_out_ids[:MOST_HELD_OUT]
     found = memorization(to_uint8(images), pictures.pixels[rows], pictures.pixels[held_out])
     return [
         Neighbour(int(rows[k]), bool(copy))

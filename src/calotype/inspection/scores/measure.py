@@ -105,8 +105,8 @@ def _agreed(gathered: Gathered, pictures: PictureSet) -> dict[str, Any] | None:
         return torch.tensor([number.get(str(pictures.labels[row]), -1) for row in rows.tolist()])
 
     voters, asked, held_out = classes(roles.reference), classes(roles.asked), classes(roles.held_out)
-    real = gathered.real_features[roles.reference][voters >= 0]
-    voters, known = voters[voters >= 0], asked >= 0
+    shown, known = roles.reference[voters >= 0], asked >= 0
+    real, voters = gathered.real_features[shown], voters[voters >= 0]
     if len(number) < 2 or len(voters) <= NEIGHBOURS or not known.any():
         return None
     # Several pictures of a caption are not independent, several of a class are.
@@ -114,8 +114,11 @@ def _agreed(gathered: Gathered, pictures: PictureSet) -> dict[str, Any] | None:
     repeated = known.repeat_interleave(each)
     made = gathered.made_features[::every][repeated], asked.repeat_interleave(each)[repeated]
     got = class_agreement(*made, real, voters, neighbours=NEIGHBOURS)
+    rows = roles.asked[known]
+    place = {row: k for k, row in enumerate(shown.tolist())}  # where pictures are few they are asked for and vote too
+    itself = torch.tensor([place[row] for row in rows.tolist()]) if place.keys() >= set(rows.tolist()) else None
     ceiling = class_agreement(
-        gathered.rebuilt_features[roles.asked][known], asked[known], real, voters, neighbours=NEIGHBOURS
+        gathered.rebuilt_features[rows], asked[known], real, voters, neighbours=NEIGHBOURS, own=itself
     )
     unseen = None
     if (held_out >= 0).any():

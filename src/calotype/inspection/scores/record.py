@@ -25,7 +25,7 @@ from calotype.inspection.scores.subject import Subject, denoiser_digest, opened
 from calotype.pipeline.bundle import rewrite_bundle
 
 FORMAT = 1
-RECORD = "evaluation.json"
+RECORD, TRIED = "evaluation.json", "evaluation-tried.json"
 PROMPTS = 512
 QUICK_REFERENCE, QUICK_COMPARED = 512, 2048  # pictures for distances, and for memory, where time is short
 
@@ -45,7 +45,9 @@ def evaluate(
     out: Path | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
-    """Score a run, or a model beside `data`; returns the record and writes it to `out` (default evaluation.json there).
+    """Score a run, or a model beside `data`; returns the record and writes it to `out`.
+
+    By default that is evaluation.json in its folder, or evaluation-tried.json for other settings than its own.
 
     The model is asked for `prompts` training captions or classes and as many held-out captions, `num_images` each, with
     its own sampling settings but for those in `sampling`. Scores of a bundle's own settings go into the bundle as well.
@@ -58,7 +60,8 @@ def evaluate(
         parts = roles.assign(subject.pictures, subject.kind, prompts, seed, **most)
         settings = Settings(seed, num_images, sampling or {}, thorough)
         record = examine(subject, parts, settings, network, reporter)
-        write_json(out or subject.folder / RECORD, record)
+        tried = bool(sampling) or subject.bundle is None
+        write_json(out or subject.folder / (TRIED if tried else RECORD), record)
         if subject.bundle is not None and not sampling:
             if denoiser_digest(subject.bundle) == subject.digest:
                 rewrite_bundle(subject.bundle, facts={"scores": record})
