@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,21 @@ def test_features_are_computed_once(tmp_path: Path) -> None:
     assert torch.equal(cached_features(extractor, given.clone(), tmp_path / "features"), first)
     assert extractor.seen == 300
     assert [path.suffix for path in (tmp_path / "features").iterdir()] == [".safetensors"]
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.etas: list[float | None] = []
+
+    def update(self, *_: Any, eta: float | None = None, **__: Any) -> None:
+        self.etas.append(eta)
+
+
+def test_how_long_the_features_still_take_is_told(tmp_path: Path) -> None:
+    told = Told()
+    cached_features(Counting(), pixels(), tmp_path, reporter=told)
+    assert [eta is not None and eta > 0 for eta in told.etas] == [True, True, False]
+    assert told.etas[-1] == 0
 
 
 @pytest.mark.parametrize("change", ["name", "hash", "pixels", "order", "count"])

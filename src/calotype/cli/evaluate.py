@@ -57,7 +57,8 @@ def evaluate(
     refused |= {"--out": out is not None, "--num-images": num_images != 1}
     for option, there in (refused if sweep else given).items():
         if there:
-            raise UserError(f"{option} goes {'without' if sweep else 'with'} --sweep", "leave one of them out")
+            mend = "leave one of them out" if sweep else "give both, or leave it out"
+            raise UserError(f"{option} goes {'without' if sweep else 'with'} --sweep", mend)
     with open_reporter() as reporter:
         from calotype.inspection.scores import evaluate as run_evaluation
         from calotype.inspection.scores.words import describe

@@ -38,7 +38,7 @@ def explain(error: BaseException) -> Failure:
         return Failure(f"error: {_usage(error)}", 2)
     if isinstance(error, KeyboardInterrupt):
         return Failure(
-            "interrupted: what was written is whole, and a 'train' or 'quickstart' given again goes on from there", 1
+            "interrupted: what was written is whole, and a 'train', 'quickstart' or sweep given again goes on", 1
         )
     if _is_disk_full(error):
         return Failure(f"error: the disk is full{_at(error)}: free some space, then give the same command again", 2)

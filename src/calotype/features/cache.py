@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -52,12 +53,13 @@ def _digests(pixels: Tensor) -> list[bytes]:
 
 
 def _computed(extractor: FeatureExtractor, pixels: Tensor, reporter: Reporter | None) -> Tensor:
-    features = torch.empty(len(pixels), extractor.dim)
+    features, began = torch.empty(len(pixels), extractor.dim), time.monotonic()
     for start in range(0, len(pixels), PICTURES_AT_ONCE):
         part = pixels[start : start + PICTURES_AT_ONCE]
         features[start : start + len(part)] = extractor(part.float() / 127.5 - 1)
         if reporter is not None:
-            reporter.update(start + len(part), len(pixels))
+            done, spent = start + len(part), max(time.monotonic() - began, 1e-9)
+            reporter.update(done, len(pixels), rate=done / spent, eta=(len(pixels) - done) * spent / done)
     return features
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from calotype.cli.progress import PlainReporter
 from calotype.core.errors import UserError
 from calotype.inspection.doctor import Diagnosis, Finding, diagnose
 from calotype.inspection.doctor.words import beyond_chance
@@ -50,6 +52,12 @@ def test_of_a_run_with_nothing_amiss_nothing_is_said_and_nothing_changes(healthy
     assert found.summary == f"nothing amiss in {len(found.checked)} checks"
     assert found.facts["steps"] == {"vae": 140, "denoiser": 120}
     assert state(healthy.folder) == before
+
+
+def test_it_tells_what_it_looks_at_in_one_line(healthy: Run) -> None:
+    stream = io.StringIO()
+    diagnose(healthy.folder, device="cpu", reporter=PlainReporter(stream), themes=("files", "course"))
+    assert stream.getvalue() == "doctor: files, course\n"
 
 
 def test_of_its_model_and_its_pictures_too(healthy: Run) -> None:

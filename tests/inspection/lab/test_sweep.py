@@ -175,13 +175,18 @@ def test_a_bundle_that_changed_meanwhile_is_not_overwritten(run: Run, known: Kno
 
 def test_it_draws_for_real(run: Run) -> None:
     """No stand-in: two settings, a handful of pictures, and passes as they should be."""
-    record = sweep(run.folder, count=8, device="cpu", grid=["num_steps=[3, 5]", "guidance_scale=[1, 3]"], write=False)
+    record = sweep(run.folder, count=16, device="cpu", grid=["num_steps=[3, 5]", "guidance_scale=[1, 3]"], write=False)
     passes = {(o["setting"]["num_steps"], o["setting"]["guidance_scale"]): o["passes"] for o in record["settings"]}
     assert passes == {(20, 3.0): 40, (3, 1.0): 3, (5, 1.0): 5, (3, 3.0): 6, (5, 3.0): 10}
     assert all(one["seconds"] > 0 for one in record["settings"])
     lines = table(record)
     assert len(lines) == 6
     assert any("as it is" in line for line in lines)
+
+
+def test_too_few_pictures_to_tell_settings_apart_is_one_line(run: Run) -> None:
+    with pytest.raises(UserError, match=r"^15 pictures are too few"):
+        sweep(run.folder, count=15, most=2, device="cpu")
 
 
 def test_what_is_no_finished_run_is_one_line(tmp_path: Path, run: Run) -> None:

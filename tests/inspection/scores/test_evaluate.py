@@ -189,6 +189,11 @@ def test_the_wrong_class_is_seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert before["chance"] == pytest.approx(0.5, abs=0.1)
 
 
+def test_what_is_no_model_is_told_so_before_pictures_are_asked_for() -> None:
+    with pytest.raises(UserError, match="no model 'nothing'"):
+        evaluate("nothing", device="cpu")
+
+
 def test_a_bundle_needs_pictures_to_be_measured_against(run: Run, tmp_path: Path) -> None:
     bundle = shutil.copytree(run.model, tmp_path / "bundle")
     with pytest.raises(UserError, match="without pictures"):

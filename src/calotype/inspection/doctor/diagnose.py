@@ -54,11 +54,11 @@ def diagnose(
     evidence = gather(target, choose_device(device), reporter)
     findings: list[Finding] = []
     checked: list[str] = []
+    reporter.stage("doctor", ", ".join(theme for theme in THEMES if theme in themes))
     with evidence.held:
         for theme, checks in THEMES.items():
             if theme not in themes:
                 continue
-            reporter.stage("looking at", theme)
             for name, check in checks.items():
                 try:
                     findings += check(evidence)

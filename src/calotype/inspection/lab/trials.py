@@ -22,6 +22,7 @@ from calotype.inspection.lab.plan import given
 from calotype.inspection.lab.search import Overall, Search, front, quicker
 from calotype.inspection.lab.setting import OWN, Setting
 from calotype.inspection.lab.words import summary
+from calotype.inspection.scores.measure import LEAST_DISTANCE
 from calotype.inspection.scores.roles import Asked, assign
 from calotype.inspection.scores.subject import denoiser_digest
 from calotype.pipeline import Run, load, previews
@@ -64,6 +65,12 @@ def sweep(
     if points:
         most = len({default, *points})
     measured = denoiser_digest(run.model)
+    fewest = min(first.count, len(bench.roles.reference))
+    if fewest < LEAST_DISTANCE:
+        raise UserError(
+            f"{fewest} pictures are too few to tell settings apart",
+            f"a sweep needs {LEAST_DISTANCE} samples, and as many training pictures to compare them with",
+        )
     reporter.stage("real pictures", f"features by {bench.extractor.name}")
     reporter.say(f"up to {most} settings of {first.count:,} pictures, against {len(bench.reference):,} real ones")
     warm(bench)

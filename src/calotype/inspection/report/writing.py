@@ -37,9 +37,9 @@ def write_report(
     """
     reporter = reporter or Silent()
     pictures = _pictures(run)
-    reporter.stage("report", "samples, films and curves")
     model = model or _load(run)
     diagnosis = examine(run, str(model.device), reporter) if diagnosed else None
+    reporter.stage("report", "samples, films and curves")
     path = run / REPORT
     files.write_text(path, build_report(run, model, pictures, diagnosis, reporter))
     return path

@@ -55,6 +55,7 @@ def opened(
     path = Path(target).expanduser()
     own = load_prepared(path / "data") if (path / "config.yaml").is_file() else None
     if own is None and data is None:
+        load(target, device)  # what is no model is told so first
         raise UserError(f"{target} comes without pictures to measure it against", "give them with --data")
     bundle = _bundle(path) if weights == AVERAGED and data is None else None
     digest = None if bundle is None else denoiser_digest(bundle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-ASKED = {"captions": "training captions", "classes": "its classes", "nothing": "nothing"}
+ASKED = {"captions": "training captions", "classes": "its classes", "nothing": "no words or classes"}
 DISTANCES = {  # key of the record: (what it is called, the factor it is shown with, digits after the point)
     "kernel": ("kernel distance, 10⁻³", 1000.0, 1),
     "frechet_infinity": ("Fréchet distance, N → ∞", 1.0, 1),
@@ -63,7 +63,7 @@ def _distances(found: Mapping[str, Any], dim: int) -> list[tuple[str, str]]:
     columns = {name: found[name] for name in ("samples", "ceiling", "floor") if found[name] is not None}
     titles = {"samples": "samples", "ceiling": "reconstructions", "floor": "held-out pictures"}
     if not columns:
-        return []
+        return [("distances", "none: too few pictures, of which a distance says nothing"), ("", "")]
     head = f"{'':{_NAME}}" + "".join(f"{titles[name]:{_COLUMN}}" for name in columns)
     count = f"{'pictures':{_NAME}}" + "".join(f"{one['kernel']['count']:<{_COLUMN}}" for one in columns.values())
     rows = [
