@@ -221,4 +221,4 @@ def test_verdicts(pixels: Memorization, features: Memorization | None, verdict: 
     said, summary = judge(pixels, features)
     assert said == verdict
     assert f"Compared by {by}" in summary
-    assert "25% of samples" in summary
+    assert "25 % of samples" in summary

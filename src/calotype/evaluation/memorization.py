@@ -184,12 +184,14 @@ _OPENING: dict[Verdict, str] = {
 
 
 def _facts(found: Memorization, by: str) -> str:
+    copies, unseen = (f"{100 * share.value:.0f} %" for share in (found.copies, found.baseline))
     sentence = (
-        f"Compared by {by}, {found.copies.value:.0%} of samples lie as near to one training picture as copies do; "
-        f"of real pictures it never saw, {found.baseline.value:.0%} do"
+        f"Compared by {by}, {copies} of samples lie as near to one training picture as copies do; "
+        f"of real pictures it never saw, {unseen} do"
     )
     if found.baseline.value > MOSTLY / 2:
         sentence += " (many pictures of this set are alike)"
     if found.recalled is not None:
-        sentence += f". {found.recalled.value:.0%} of the samples are nearest to the very picture of their prompt"
+        recalled = f"{100 * found.recalled.value:.0f} %"
+        sentence += f". {recalled} of the samples are nearest to the very picture of their prompt"
     return sentence + "."

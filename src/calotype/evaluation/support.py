@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -93,4 +93,5 @@ def _share(score: _Score) -> Estimate:
 
 
 def _mean(score: _Score) -> Estimate:
-    return normal_estimate(score.value, score.variance, score.count)
+    found = normal_estimate(score.value, score.variance, score.count)
+    return replace(found, low=max(found.low, 0.0))

@@ -33,7 +33,7 @@ def memory(gathered: Gathered, pictures: PictureSet) -> dict[str, Any]:
     told |= {"features": None if features is None else features.plain()}
     if gathered.unseen is not None:
         unseen = memorization(gathered.unseen[:: gathered.num_images], training, held_out)  # of a caption, one
-        told["summary"] += f" Of samples of captions it never saw, {unseen.copies.value:.0%} do."
+        told["summary"] += f" Of samples of captions it never saw, {100 * unseen.copies.value:.0f} % do."
         told["held_out_captions"] = unseen.plain()
     return {"memorization": told, "nearest": _nearest_told(pixels, gathered, pictures)}
 

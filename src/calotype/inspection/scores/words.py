@@ -84,8 +84,8 @@ def _fidelity(found: Mapping[str, Any]) -> list[tuple[str, str]]:
                 (
                     "as asked" if not lines else "",
                     f"{called}: the right one of {one['gallery']} first {share(one['top1'])}, among five "
-                    f"{share(one['top5'])}; reconstructions {share(one['ceiling5'])}, chance {one['chance5']:.1%}; "
-                    f"{one['prompts']} prompts",
+                    f"{share(one['top5'])}; reconstructions {share(one['ceiling5'])}, "
+                    f"chance {100 * one['chance5']:.1f} %; {one['prompts']} prompts",
                 )
             )
     if one := found["classes"]:
@@ -93,7 +93,7 @@ def _fidelity(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             (
                 "classes",
                 f"among pictures of the class asked for: {share(one['right'])}; reconstructions "
-                f"{share(one['ceiling'])}, held-out pictures {share(one['real'])}, chance {one['chance']:.0%}",
+                f"{share(one['ceiling'])}, held-out pictures {share(one['real'])}, chance {100 * one['chance']:.0f} %",
             )
         )
     return [*lines, ("", "")] if lines else []
