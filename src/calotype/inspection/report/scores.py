@@ -84,8 +84,9 @@ def memory_section(record: Record | None) -> Section | None:
 
 
 def memory_in_short(record: Record | None) -> str:
-    """The summary alone, for the top of the page."""
-    return str(((record or {}).get("memorization") or {}).get("summary") or "")
+    """The verdict's own sentence, for the top of the page."""
+    summary = str(((record or {}).get("memorization") or {}).get("summary") or "")
+    return f"{summary.split('. ', 1)[0].rstrip('.')}." if summary else ""
 
 
 def how_scored(record: Record) -> str:

@@ -76,8 +76,13 @@ def build_report(run: Path, model: Model, pictures: PictureSet, diagnosis: Diagn
         lambda: [_going_on(run, model, pictures, records)],
     ]
     sections = [part for make in makers for part in make()]
-    lede = [_lede(pictures, records), scores.memory_in_short(record), outlook]
+    lede = [_lede(pictures, records), scores.memory_in_short(record), _opening(outlook, ":")]
     return _page(run, pictures, " ".join(escape(words) for words in lede if words), sections)
+
+
+def _opening(text: str, end: str) -> str:
+    """What comes before `end`, as a sentence; the whole of it stands in its section."""
+    return f"{text.split(end, 1)[0].rstrip('.')}." if text else ""
 
 
 def _pictures(run: Path) -> PictureSet:
