@@ -217,3 +217,21 @@ def test_what_a_kill_left_aside_is_put_right(tmp_path: Path) -> None:
     with run.locked():
         assert sorted(path.name for path in run.folder.iterdir()) == [".lock", "config.yaml", "latents", "model"]
         assert (run.model / "model.json").exists()
+
+
+def test_a_look_at_previews_that_fails_does_not_cost_the_run(tmp_path: Path) -> None:
+    class Told(Silent):
+        def warn(self, message: str) -> None:
+            warnings.append(message)
+
+    def look(run: Run) -> None:
+        looks.append(run.folder)
+        raise KeyError("a page's own fault")
+
+    looks: list[Path] = []
+    warnings: list[str] = []
+    data, out = paint(tmp_path / "shapes"), tmp_path / "run"
+    run = train(data, out=out, size=32, steps=2, overrides=QUICK, reporter=Told(), look=look)
+    assert looks == [out]
+    assert [message for message in warnings if "page's own fault" in message]
+    verify_folder(run.model)

@@ -292,8 +292,13 @@ class Stages:
 
     def _looked_at(self) -> None:
         """There is something new to see in the run's folder."""
-        if self.look is not None and distributed.rank() == 0:
+        if self.look is None or distributed.rank() != 0:
+            return
+        try:
             self.look(self.run)
+        except Exception as error:  # whatever is wrong with a page about the run must not cost the run
+            self.look = None
+            self.reporter.warn(f"its report is not written while it trains: {error}")
 
     def _overhead(self) -> float:
         """Seconds of this process that no training stage has used."""
