@@ -14,6 +14,7 @@ from calotype.core.progress import Reporter, Silent
 from calotype.inspection.report import commands, facts, gallery, latent, made, scores
 from calotype.inspection.report.advice import doctor_section, examine, outlook_in_short
 from calotype.inspection.report.health import health_section
+from calotype.inspection.report.lab import lab_section
 from calotype.inspection.report.learning import learning_section, preview_sheets
 from calotype.inspection.report.page import Plate, Section, code, folded, listing, page, section, table
 from calotype.inspection.scores import read_scores
@@ -70,7 +71,7 @@ def build_report(run: Path, model: Model, pictures: PictureSet, diagnosis: Diagn
     outlook = outlook_in_short(run, records)
     makers: list[Callable[[], list[Section | None]]] = [
         partial(_made, model, pictures, reporter),
-        lambda: [scores.memory_section(record), scores.scores_section(record)],
+        lambda: [scores.memory_section(record), scores.scores_section(record), lab_section(run)],
         lambda: [_latent(model, pictures), learning_section(run, records, outlook), health_section(run)],
         lambda: [doctor_section(diagnosis), _facts(run, model, pictures, records), _settings(run, model.facts)],
         lambda: [_going_on(run, model, pictures, records)],
