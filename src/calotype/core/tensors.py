@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -29,18 +30,23 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Give a module the weights read from `path`; another architecture's are refused by the first name that differs."""
-    own = module.state_dict()
-    for name in sorted({*own, *tensors}):
-        if name not in own or name not in tensors:
-            what = f"has '{name}', which the network lacks" if name in tensors else f"lacks '{name}'"
-        elif own[name].shape != tensors[name].shape:
-            what = f"has '{name}' of shape {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
-        else:
-            continue
+    if what := difference(module.state_dict(), tensors):
         raise CorruptFileError(
             f"{path} is of another architecture than its config: it {what}", "restore both, or train again"
         )
     module.load_state_dict(tensors)
+
+
+def difference(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """How `tensors` are not what a network has as its `own`: the first name that differs; empty where all fits."""
+    for name in sorted({*own, *tensors}):
+        if name not in own:
+            return f"has '{name}', which the network lacks"
+        if name not in tensors:
+            return f"lacks '{name}'"
+        if own[name].shape != tensors[name].shape:
+            return f"has '{name}' of shape {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
+    return ""
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -93,7 +93,7 @@ def kernel_distance(features: Tensor, others: Tensor) -> float:
     Its mean is the same for any number of pictures, and it may be slightly negative for two sets that are alike.
     """
     a, b = two_sets(features, others, at_least=2)
-    return _among(_kernel(a, a)) + _among(_kernel(b, b)) - 2 * float(_kernel(a, b).mean())
+    return _among(kernel(a, a)) + _among(kernel(b, b)) - 2 * float(kernel(a, b).mean())
 
 
 def estimate_kernel_distance(features: Tensor, others: Tensor) -> Estimate:
@@ -112,7 +112,7 @@ def estimate_kernel_distance(features: Tensor, others: Tensor) -> Estimate:
 
 def _kernel_moments(a: Tensor, b: Tensor) -> tuple[float, float, float, float]:
     """The distance, both terms of its variance without bias (eq. 62), and tr Sigma."""
-    among_a, among_b, between = _kernel(a, a), _kernel(b, b), _kernel(a, b)
+    among_a, among_b, between = kernel(a, a), kernel(b, b), kernel(a, b)
     n, k = len(a), len(b)
     value = _among(among_a) + _among(among_b) - 2 * float(between.mean())
     trace = _trace(among_a) / n + _trace(among_b) / k
@@ -142,7 +142,8 @@ def _slope(value: float, first: float, second: float, trace: float) -> float:
     return (max(first, 0.0) + weight * by_chance) / (distance + weight)
 
 
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
+def kernel(x: Tensor, y: Tensor) -> Tensor:
+    """(x.y/d + 1)^3 of features (n, d) and (k, d) -> (n, k)."""
     base = (x @ y.T).div_(x.shape[1]).add_(1)
     return (base * base).mul_(base)
 

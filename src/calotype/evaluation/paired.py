@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from calotype.evaluation.distances import kernel
 from calotype.evaluation.estimates import Estimate, normal_estimate
 
 
@@ -44,7 +45,7 @@ def drawn(features: Tensor, reference: Tensor, missed: Tensor | None, group: Ten
     Pictures of one prompt are alike: pairs of them are left out, as every picture beside itself is.
     """
     a, b = features.double(), reference.double()
-    among_a, among_b, between = _kernel(a, a), _kernel(b, b), _kernel(a, b)
+    among_a, among_b, between = kernel(a, a), kernel(b, b), kernel(a, b)
     others = group[:, None] != group
     rows_a = (among_a * others).sum(1) / others.sum(1).clamp(min=1)
     rows_b = (among_b.sum(1) - among_b.diagonal()) / (len(b) - 1)
@@ -105,11 +106,6 @@ def missed_difference(one: Drawn, other: Drawn) -> Estimate | None:
         return None
     grouped = _by_group(one.missed - other.missed, one.group)
     return normal_estimate(float((one.missed - other.missed).mean()), _variance(grouped), len(grouped))
-
-
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    """The kernel of `kernel_distance`."""
-    return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def _by_group(values: Tensor, group: Tensor) -> Tensor:

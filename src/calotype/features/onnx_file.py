@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from calotype.core.errors import CorruptFileError, UserError
+from calotype.core.runtimes import onnx_session
 from calotype.features.preparing import in_batches, normalised, resized
 from calotype.features.weights import Source, file_sha256
 
@@ -53,20 +54,13 @@ class OnnxNetwork:
 
 
 def _session(source: Source) -> Any:
-    """The graph on as many threads as torch uses. It comes as bytes: tensors in other files have no place in a hash."""
+    """The graph, given as bytes: tensors in other files have no place in a hash."""
     try:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"'onnx:' needs package '{error.name}'", "pip install onnxruntime") from None
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4
     try:
-        content = source.path.read_bytes()
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnx_session(onnxruntime, source.path.read_bytes(), log_severity=4)
     except Exception as error:  # onnxruntime's own classes differ between releases
         raise CorruptFileError(
             f"{source.path} is no ONNX file that runs here ({shorten(str(error), 160)})",

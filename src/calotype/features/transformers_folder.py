@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import torch
@@ -14,6 +11,7 @@ from torch import Tensor
 
 from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import read_json, sha256
+from calotype.core.runtimes import one_line, quiet
 from calotype.features.preparing import in_batches, normalised, resized
 from calotype.features.weights import Source
 
@@ -65,7 +63,7 @@ class TransformersNetwork:
     def _probed(self, folder: Path) -> int:
         """d, from one picture seen twice. A network that hides patches by chance, as MAE's does, shows here."""
         ramp = torch.linspace(-1, 1, 3 * self._size[0] * self._size[1], device=self.device).reshape(1, 3, *self._size)
-        with _one_line(folder):
+        with one_line(f"the network in {folder} cannot be used"):
             once, again = self._forward(ramp), self._forward(ramp)
         if once.ndim != 2 or not torch.equal(once, again):
             what = "gives no vector a picture" if once.ndim != 2 else "sees the same picture differently each time"
@@ -79,7 +77,7 @@ def _load(source: Source) -> tuple[Any, bool]:
         import transformers
     except ImportError as error:
         raise UserError(f"'hf:' needs package '{error.name}'", "pip install 'calotype[hf]'") from None
-    with _one_line(source.path), _quiet(transformers):
+    with one_line(f"the network in {source.path} cannot be used"), quiet(transformers):
         config = transformers.AutoConfig.from_pretrained(source.path, local_files_only=True, trust_remote_code=False)
         # "eager", lest the config name a kernel of the hub, which is code.
         network, report = transformers.AutoModel.from_pretrained(
@@ -126,30 +124,3 @@ def _preparing(path: Path) -> tuple[tuple[int, int], bool, tuple[float, ...], tu
 def _joint_sha256(paths: list[Path]) -> str:
     """sha256 over the files' own, in this order."""
     return hashlib.sha256(b"".join(bytes.fromhex(sha256(path)) for path in paths)).hexdigest()
-
-
-@contextmanager
-def _one_line(folder: Path) -> Iterator[None]:
-    """What transformers says of a folder that it cannot use, as one line."""
-    try:
-        yield
-    except Exception as error:  # it raises OSError, ValueError, KeyError, RuntimeError and SafetensorError alike
-        raise UserError(
-            f"the network in {folder} cannot be used ({shorten(str(error), 160)})",
-            "restore its files, or choose another",
-        ) from None
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No progress bars or reports of transformers; the user's own choice is restored."""
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from calotype.core.errors import CorruptFileError, UserError
-from calotype.core.tensors import load_tensors
+from calotype.core.tensors import difference, load_tensors
 
 MIN_DIGITS = 8  # of a sha256 that may stand for all 64: what download pages print
 
@@ -100,13 +100,7 @@ def _first_words(error: Exception) -> str:
 def fill(network: nn.Module, tensors: dict[str, Tensor], path: Path, what: str) -> None:
     """Give `network` its weights in float32; one line with the first name that is not as in `what`."""
     own, tensors = _trained(network.state_dict()), _trained(tensors)
-    for name in sorted({*own, *tensors}):
-        if name not in own or name not in tensors:
-            fault = f"has '{name}'" if name in tensors else f"lacks '{name}'"
-        elif own[name].shape != tensors[name].shape:
-            fault = f"has '{name}' of shape {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
-        else:
-            continue
+    if fault := difference(own, tensors):
         raise CorruptFileError(f"{path} is not {what}: it {fault}", "give the file that belongs to this network")
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +14,7 @@ from torch import Tensor
 from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import read_json
 from calotype.core.hub import HUB_ID, cached, downloaded
+from calotype.core.runtimes import one_line, quiet
 from calotype.core.types import TextEmbedding
 from calotype.text.batching import CutWarning, by_length
 
@@ -41,7 +39,7 @@ class HuggingFaceEncoder:
         folder, vocabulary = _find(name)
         self.id = name if HUB_ID.fullmatch(name) and not Path(name).is_dir() else Path(name).expanduser().resolve().name
         self.fingerprint = _fingerprint(folder, vocabulary)
-        with _one_line(name), _quiet(transformers):
+        with one_line(f"text encoder '{name}' cannot be loaded"), quiet(transformers):
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             family, self.pooling = _choose(transformers, config, name)
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -112,35 +110,6 @@ def _transformers(name: str) -> Any:
     except ImportError as error:
         raise UserError(f"text encoder '{name}' needs package '{error.name}'", "pip install 'calotype[hf]'") from None
     return transformers
-
-
-@contextmanager
-def _one_line(name: str) -> Iterator[None]:
-    """What transformers says of a folder that it cannot read, as one line."""
-    try:
-        yield
-    except Exception as error:  # it raises OSError, ValueError, KeyError, RuntimeError and SafetensorError alike
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"text encoder '{name}' cannot be loaded ({shorten(str(error), 160)})",
-            "restore its files, or choose another",
-        ) from None
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No progress bars or reports of transformers; the user's own choice is restored."""
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _choose(transformers: Any, config: Any, name: str) -> tuple[Any, Pooling]:

