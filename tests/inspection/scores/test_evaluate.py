@@ -96,6 +96,20 @@ def test_other_settings_are_scored_but_not_written_into_the_bundle(run: Run, tmp
     assert not (run.folder / RECORD).exists()
 
 
+def test_what_was_tried_leaves_the_own_scores_alone(run: Run) -> None:
+    record = evaluate(run.folder, prompts=20, device="cpu")
+    evaluate(run.folder, prompts=20, sampling={"num_steps": 2}, device="cpu")
+    assert read_scores(run.folder) == record
+    assert json.loads((run.folder / "evaluation-tried.json").read_text())["made"]["sampling"]["num_steps"] == 2
+
+
+def test_scores_of_other_defaults_are_not_taken_for_its_own(run: Run) -> None:
+    evaluate(run.folder, prompts=20, device="cpu")
+    sampling = run.load("cpu").recipe.sampling
+    rewrite_bundle(run.model, sampling=sampling.model_copy(update={"num_steps": 7}))
+    assert read_scores(run.folder) is None
+
+
 def test_scores_of_an_older_model_are_not_taken_for_its_own(run: Run) -> None:
     evaluate(run.folder, prompts=20, device="cpu")
     assert read_scores(run.folder) is not None
