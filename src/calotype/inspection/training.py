@@ -12,7 +12,7 @@ from calotype.inspection.report import write_progress_report, write_report
 from calotype.inspection.scores import evaluate, read_scores
 from calotype.pipeline import Run
 from calotype.pipeline import train as train_stages
-from calotype.pipeline.reserve import plan_ending
+from calotype.pipeline.reserve import WORTH_SCORING, plan_ending
 from calotype.training.journal import Journal
 
 
@@ -66,4 +66,8 @@ def _look_back(run: Run, device: str, reporter: Reporter) -> None:
     prompts = plan_ending(model.recipe, model.device, budget).prompts
     if prompts and read_scores(run.folder) is None:
         evaluate(run.folder, prompts=prompts, thorough=False, device=device, reporter=reporter)
+    elif not prompts and budget.rough_seconds >= WORTH_SCORING:
+        reporter.say(
+            f"not scored: it would take too much of the time, or lacks an extra; calotype evaluate {run.folder}"
+        )
     write_report(run.folder, reporter)

@@ -298,7 +298,10 @@ def test_what_a_section_tells_is_not_told_again_among_the_facts(tmp_path: Path) 
 def test_scores_of_another_model_are_not_shown(tmp_path: Path) -> None:
     make_pictures(tmp_path, [None] * 20)
     write_scores(tmp_path, model="of older weights")
-    assert "How good they are" not in write_report(tmp_path, FakeModel()).read_text()
+    page = write_report(tmp_path, model=FakeModel()).read_text()
+    assert "How good they are" not in page
+    assert "Not scored yet" in page
+    assert "calotype evaluate" in page
 
 
 def test_a_folder_without_pictures_is_refused_in_one_line(tmp_path: Path) -> None:

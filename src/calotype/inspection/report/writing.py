@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
@@ -71,14 +72,24 @@ def build_report(run: Path, model: Model, pictures: PictureSet, diagnosis: Diagn
     outlook = outlook_in_short(run, records)
     makers: list[Callable[[], list[Section | None]]] = [
         partial(_made, model, pictures, reporter),
-        lambda: [scores.memory_section(record), scores.scores_section(record), lab_section(run)],
+        lambda: [scores.memory_section(record), scores.scores_section(record) or _unscored(run), lab_section(run)],
         lambda: [_latent(model, pictures), learning_section(run, records, outlook), health_section(run)],
         lambda: [doctor_section(diagnosis), _facts(run, model, pictures, records), _settings(run, model.facts)],
         lambda: [_going_on(run, model, pictures, records)],
     ]
     sections = [part for make in makers for part in make()]
-    lede = [_lede(pictures, records), scores.memory_in_short(record), _opening(outlook, ":")]
+    lede = [
+        _lede(pictures, records),
+        scores.memory_in_short(record),
+        "" if outlook.startswith("Too early") else _opening(outlook, ":"),
+    ]
     return _page(run, pictures, " ".join(escape(words) for words in lede if words), sections)
+
+
+def _unscored(run: Path) -> Section:
+    """How to get what the page lacks."""
+    words = "How far these pictures are from real ones, and whether they are copies, was not measured. This does it:"
+    return section("Not scored yet", words, code(shlex.join(["calotype", "evaluate", facts.run_name(run)])))
 
 
 def _opening(text: str, end: str) -> str:
