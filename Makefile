@@ -53,10 +53,10 @@ docs: $(VENV)/.ready-dev
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready-run: EXTRAS := demo,text,eval
-$(VENV)/.ready-dev: EXTRAS := demo,text,eval,dev
-$(VENV)/.ready-bench: EXTRAS := demo,text,eval,bench
-$(VENV)/.ready-mutants: EXTRAS := demo,text,eval,dev,mutants
+$(VENV)/.ready-run: EXTRAS := demo,eval
+$(VENV)/.ready-dev: EXTRAS := demo,eval,dev
+$(VENV)/.ready-bench: EXTRAS := demo,eval,bench
+$(VENV)/.ready-mutants: EXTRAS := demo,eval,dev,mutants
 $(VENV)/.ready-%: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing calotype[$(EXTRAS)] into $(VENV), about a minute the first time" >&2
 	$(INSTALL) -e '.[$(EXTRAS)]'

@@ -23,15 +23,21 @@ def no_network() -> Iterator[None]:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
-    """Run `calotype ARGUMENTS` in `tmp_path`, in a process that can reach no other host."""
+def python_alone(tmp_path: Path) -> Command:
+    """Run `python ARGUMENTS` in `tmp_path`, in a process that can reach no other host."""
     paths = [str(ROOT / "tests" / "guard"), str(ROOT / "src")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
 
     def run(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "calotype", *arguments]
+        words = [sys.executable, *arguments]
         return subprocess.run(
             words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, check=False
         )
 
     return run
+
+
+@pytest.fixture
+def command(python_alone: Command) -> Command:
+    """Run `calotype ARGUMENTS` in the same way."""
+    return lambda *arguments, timeout=120: python_alone("-m", "calotype", *arguments, timeout=timeout)

@@ -18,7 +18,8 @@ from calotype.core.errors import UserError
 from calotype.recipes.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = sorted(path for room in ("src", "benchmarks", "examples", "docs") for path in (ROOT / room).rglob("*.py"))
+ROOMS = ("src", "benchmarks", "examples", "docs", "runs")
+PROGRAMS = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 # Modules that turn bytes into objects or text into programs, or start workers that pickle what they exchange.
 BANNED_MODULES = {
@@ -161,7 +162,7 @@ def findings(source: str) -> list[Finding]:
 
 def test_there_is_something_to_read() -> None:
     assert len(PROGRAMS) > 100
-    assert {path.relative_to(ROOT).parts[0] for path in PROGRAMS} == {"src", "benchmarks", "examples", "docs"}
+    assert {path.relative_to(ROOT).parts[0] for path in PROGRAMS} == set(ROOMS)
 
 
 def test_nothing_here_turns_data_into_code() -> None:
@@ -297,6 +298,7 @@ FREE_TEXT = {
     "name": "the recipe's own name, shown and noted",
     "sampling.sampler": "looked up among SAMPLERS",
     "text_encoder": "a packaged encoder, or a folder or hub id of weights",
+    "vae.from": "a shipped autoencoder, or a folder of weights",
     "vae.loss.perceptual": "looked up among FEATURE_MAPS",
     "vae.pretrained": "a folder or hub id of weights",
     "vae.network.settings": "arguments of one of diffusers' two autoencoders, which it compares with its own lists",

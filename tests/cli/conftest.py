@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import calotype
+from calotype.pipeline import shipped
 from tests.cli.fakes import Model, Training
 
 
@@ -22,6 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
     fake = Model()
     monkeypatch.setitem(vars(calotype), "load", lambda name, **settings: fake)
+    monkeypatch.setattr(shipped, "found", lambda name: shipped.Place("model", Path(name)))
     return fake
 
 
@@ -37,7 +39,5 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Training:
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
-    home = types.ModuleType("calotype.pipeline")
-    home.list_models = lambda: found  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "calotype.pipeline", home)
+    monkeypatch.setattr(shipped, "list_models", lambda: found)
     return found

@@ -186,10 +186,14 @@ def test_models_are_listed_in_columns(listed: list, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "calotype quickstart" in shown.err
-    listed.append({"name": "quickstart", "kind": "run", "size": 64, "licence": "CC BY-SA 4.0", "path": "runs/q"})
+    listed.append({"name": "emoji", "takes": "prompts", "pixels": 64, "bytes": 7_650_000, "licence": "CC BY-SA 4.0"})
+    listed.append({"name": "runs/of a long name", "path": "runs/q/model", "problem": "model.json is\nmissing"})
     assert run(["models"]) == 0
-    head, row = capsys.readouterr().out.splitlines()
-    assert row.index("64") == head.index("size")
-    assert row.split() == ["quickstart", "run", "64", "CC", "BY-SA", "4.0", "runs/q"]
+    head, row, broken = capsys.readouterr().out.splitlines()
+    assert [head.index(title) for title in ("takes", "pixels", "MB", "licence")] == [
+        row.index(value) for value in ("prompts", "64", "7.7", "CC BY-SA 4.0")
+    ]
+    assert row.split() == ["emoji", "prompts", "64", "7.7", "-", "CC", "BY-SA", "4.0"]
+    assert broken == "runs/of a long name  unusable: model.json is missing"
     assert run(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"models": listed}

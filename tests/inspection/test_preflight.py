@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from calotype.cli.plan import _above
 from calotype.core.errors import UserError
 from calotype.core.files import read_lines
 from calotype.core.progress import Silent
@@ -28,7 +29,9 @@ from calotype.inspection.preflight.listing import SAMPLE, Listing
 from calotype.inspection.preflight.plan import plan
 from calotype.inspection.preflight.rehearsal import Parts, Rehearsal
 from calotype.inspection.preflight.verdict import foreseen
+from calotype.latents import ConvVAE, VAEConfig
 from calotype.pipeline import train
+from calotype.pipeline.autoencoder import save_autoencoder
 from calotype.recipes import get_recipe
 from calotype.training.engine import Engine
 from calotype.training.journal import Budget
@@ -375,3 +378,49 @@ def test_a_set_of_which_little_can_be_read_is_measured_and_told(
     told.refused = rehearsal.refused
     assert foreseen(told, parts, Budget(steps=7), None, 10**12, advice)["stops"]
     assert "69% of the files" in advice[0].what
+
+
+@pytest.mark.parametrize("tune", ["auto", "always", "never"])
+def test_an_autoencoder_to_start_from_costs_training_only_where_it_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: str
+) -> None:
+    """Of one that does not serve: two looks at the latents, and both counted; forced either way, one."""
+    shorten(monkeypatch)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_autoencoder(ConvVAE(VAEConfig()), {}, tmp_path / "raw")
+    recipe = get_recipe("calotype", 32).with_overrides([*SETTINGS, f"vae.from={tmp_path / 'raw'}", f"vae.tune={tune}"])
+    source = open_source(paint(tmp_path / "shapes"), size=32)
+    rehearsal = Rehearsal(tmp_path, Listing(source), recipe, CPU, Silent(), Budget(steps=7))
+    parts = replace(rehearsal.parts(), encoding=costs.Work(Line(0.0, 0.5), Line(0.0, 1.0)), health=3.0)
+    found = foreseen(rehearsal, parts, Budget(steps=7), None, 10**12, [])
+    assert ("vae" in found["stages"]) is (tune != "never")
+    assert found["vae_from"]["name"] == str(tmp_path / "raw")
+    assert found["vae_from"]["learns"].startswith(
+        {"auto": "the VAE, trained elsewhere", "always": "vae.tune=always"}.get(tune, "")
+    )
+    assert bool(found["vae_from"]["learns"]) is (tune != "never")
+    looks = 2 if tune == "auto" else 1
+    assert (found["seconds"]["latents"], found["seconds"]["health"]) == (looks * 0.5 * rehearsal.rows, looks * 3.0)
+    assert found["seconds"]["total"] == pytest.approx(
+        sum(value for part, value in found["seconds"].items() if part != "total"), abs=0.5
+    )
+
+
+def test_a_plan_says_what_becomes_of_the_autoencoder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, measured_run: tuple[Rehearsal, Parts]
+) -> None:
+    """One that serves is not trained, all minutes are the denoiser's, and the lines of the command tell it."""
+    rehearsal, parts = measured_run
+    recipe = rehearsal.recipe.with_overrides(["vae.from=vae-f8"])
+    taking = copy.copy(rehearsal)
+    taking.recipe = recipe
+    found = foreseen(taking, replace(parts, vae=None, taken=""), Budget(minutes=5), None, 10**12, [])
+    own = foreseen(rehearsal, parts, Budget(minutes=5), None, 10**12, [])
+    assert list(found["stages"]) == ["denoiser"]
+    assert found["stages"]["denoiser"]["steps"] > 1.3 * own["stages"]["denoiser"]["steps"]
+    told = {"data": "x", "files": 1, "size": 32, "recipe": "calotype", "budget": "", "device": "cuda"}
+    assert "vae         vae-f8, which is not trained" in _above({**told, **found})
+    asks = {"vae_from": {"name": "vae-f8", "learns": "it loses much"}}
+    assert "vae         vae-f8, which learns these pictures too: it loses much" in _above({**told, **asks})
+    assert len(_above({**told, **own})) == 2

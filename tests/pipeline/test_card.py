@@ -119,3 +119,42 @@ def test_a_vae_and_an_encoder_from_elsewhere_keep_their_licence(tmp_path: Path) 
     text = model_card(replace(model, codec=codec, facts={**model.facts, "text_encoder": encoder}))
     assert "text encoder: openai/clip-vit-base-patch32 (its own licence holds" in text
     assert "VAE: their-vae, not trained here; its weights are in this folder and its own licence holds" in text
+
+
+def told(**facts: Any) -> str:
+    model = make_model()
+    return model_card(replace(model, facts={**model.facts, **TRAINED, **facts}))
+
+
+def test_cost_machine_and_script_where_they_are_known() -> None:
+    trained = {"vae_samples": 28000, "vae_seconds": 540, "denoiser_samples": 108992, "denoiser_seconds": 5400}
+    text = told(trained={**trained, "machine": "two cores", "script": "runs/tiny.sh"})
+    assert "1,750 steps (28,000 pictures seen, 9 minutes); latents" in text
+    assert "1,703 steps (108,992 pictures seen, 1.5 hours)\n- machine: two cores\n" in text
+    assert "- again, from nothing: `runs/tiny.sh` in calotype's repository" in text
+    assert "calotype train DATA" not in text
+
+
+def test_a_first_stage_that_began_with_an_autoencoder() -> None:
+    text = told(vae_from="vae-f8", vae_from_sha256="abcdef0123456789", vae_steps=0)
+    assert "547,688 parameters, that of vae-f8 (sha256 abcdef012345), as it is; latents" in text
+    assert "--steps 1703 --set vae.from=vae-f8`" in text
+    text = told(vae_from="vae-f8", vae_from_sha256="abcdef0123456789")
+    assert "that of vae-f8 (sha256 abcdef012345), and 1,750 steps more; latents" in text
+    assert "--set vae.from=vae-f8 --set vae.steps=1750`" in text
+
+
+def test_a_shipped_model_is_called_by_its_name_and_says_what_a_person_wrote_of_it() -> None:
+    notes = {"Licence": "Ask first.\n", "What it cannot do": "- Squares.", "Empty": ""}
+    half = {"pictures": 32, "mean": 0.0215, "largest": 3}
+    text = told(shipped="tiny-32", notes=notes, half=half, sheet="Nothing was chosen.")
+    assert "![samples](samples.png)\n\nNothing was chosen.\n" in text
+    assert "    calotype sample tiny-32 -n 4\n" in text
+    assert "`calotype export tiny-32 --to onnx" in text
+    assert "FOLDER" not in text
+    assert "## Licence\n\nAsk first.\n\n## Training\n" in text
+    assert "## What it cannot do\n\n- Squares.\n\nIt has seen only" in text
+    assert "## Empty" not in text
+    assert text.count("\n## ") == 8
+    assert "32 pictures of both differ by 0.021 of 255 levels on average, at most 3" in text
+    assert "float16" not in told()

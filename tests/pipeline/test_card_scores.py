@@ -47,12 +47,12 @@ def test_every_number_has_its_interval_and_says_what_it_was_taken_of() -> None:
     for said in (
         "768 pictures of training captions, 4 a prompt, from seed 100000, averaged weights, dpm++2m in 20 steps, "
         "guidance 3; features: efficientnet-lite0 (sha256 579344248a93)",
-        "| against real pictures | samples | reconstructions (the best it could be) |\n",
-        "| kernel distance | 1 [0.75, 1.25] | 0.5 [0.25, 0.75] |",
-        "| coverage | 7 [6.75, 7.25] | 3.5 [3.25, 3.75] |",
+        "| against real pictures | samples | reconstructions (the best that its VAE allows) |\n",
+        "| kernel distance, 10⁻³ | 1000 [750, 1250] | 500 [250, 750] |",
+        "| coverage | 7.00 [6.75, 7.25] | 3.50 [3.25, 3.75] |",
         "the own picture is among the first five of 512 | 80 [75, 85] | 95 [90, 100] | 0.98 |",
         "Memory: Some are copies. Nearly a training picture: by pixels 40 [30, 50] % of its pictures, ",
-        "of its pictures, 5 [4, 6] % of real pictures",
+        "of its pictures, 5.0 [4.0, 6.0] % of real pictures",
         "PSNR in dB | 23.1 |",
     ):
         assert said in text, said
@@ -80,3 +80,28 @@ def test_scores_of_other_settings_are_known_as_such_and_the_lab_is_told() -> Non
     text = card(scores=scores(made=older), lab={"summary": "Best of 24 settings: guidance 3."})
     assert "were changed after these scores were taken" in text
     assert "chosen by measure: Best of 24 settings: guidance 3." in text
+
+
+def test_each_class_and_real_pictures_under_the_same_eye() -> None:
+    each = {"sea": estimate(0.9, 0.05), "forest": estimate(0.5, 0.05)}
+    classes = {"right": estimate(0.7, 0.1), "ceiling": estimate(0.9, 0.1), "real": estimate(0.95, 0.05), "chance": 0.5}
+    fidelity = {"captions": None, "held_out_captions": None, "classes": {**classes, "by_class": each}}
+    told = "By class: sea 90 [85, 95]; forest 50 [45, 55] %. Of held-out real pictures 95 [90, 100] % are seen as"
+    assert told in card(scores=scores(fidelity=fidelity))
+    many = {f"class {k}": estimate(0.5) for k in range(13)}
+    text = card(scores=scores(fidelity={**fidelity, "classes": {**classes, "by_class": many, "real": None}}))
+    assert "By class" not in text
+    assert "Of held-out real" not in text
+
+
+def test_numbers_have_the_digits_that_their_interval_can_tell_apart() -> None:
+    for value, low, high, said in (
+        (0.0000305, -0.00737, 0.0122, "0.000 [-0.007, 0.012]"),
+        (0.16132, 0.1344, 0.1931, "0.161 [0.134, 0.193]"),
+        (242.61, 227.8, 257.4, "243 [228, 257]"),
+        (-0.001, -0.9, 0.9, "0.0 [-0.9, 0.9]"),
+        (0.5, 0.5, 0.5, "0.5 [0.5, 0.5]"),
+    ):
+        found = {**distances(1), "frechet": {"value": value, "low": low, "high": high}}
+        text = card(scores=scores(distances={"samples": found, "ceiling": None, "floor": None}))
+        assert f"| Fréchet distance | {said} |" in text

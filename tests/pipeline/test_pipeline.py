@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from calotype.core.errors import UserError
+from calotype.core.random import seeded_noise
 from calotype.images.grid import read_settings, save_png
 from calotype.network import Condition, NetworkDenoiser
 from calotype.pipeline import Diffuser, Pipeline, Run, load
@@ -35,6 +36,21 @@ def test_samplers_and_their_stream_agree(model: Pipeline, sampler: str) -> None:
     assert frames[-1].t == 0
     assert frames[-1].images()[0].tobytes() == drawn[0].tobytes()
     assert frames[0].images()[0].tobytes() != drawn[0].tobytes()
+
+
+@pytest.mark.parametrize(("sampler", "drawn"), [("dpm++2m", 1), ("ddim", 1), ("heun", 1), ("ddpm", 6)])
+def test_noise_is_drawn_for_the_start_and_for_samplers_that_need_it(
+    model: Pipeline, sampler: str, drawn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def counted(seeds: torch.Tensor, step: int, shape: tuple[int, ...]) -> torch.Tensor:
+        asked.append(step)
+        return seeded_noise(seeds, step, shape)
+
+    monkeypatch.setattr("calotype.pipeline.pipeline.seeded_noise", counted)
+    model.sample(labels=["disc"], num_steps=5, sampler=sampler)
+    assert asked == list(range(drawn))
 
 
 def test_every_picture_carries_its_settings(model: Pipeline, tmp_path: Path) -> None:

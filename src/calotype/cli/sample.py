@@ -13,6 +13,7 @@ import typer
 
 from calotype.cli import options, output
 from calotype.core.errors import UserError
+from calotype.core.lazy import without_pauses
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,9 +75,11 @@ def sample(
     if guidance is not None and not math.isfinite(guidance):
         raise UserError(f"--guidance {guidance} is not a number", "3 is a good one; 1 turns guidance off")
     options.checked_folder(out)
-    import calotype
+    with without_pauses():
+        _begin_reading(model, text_encoder, bool(prompts))
+        import calotype
 
-    pipeline = calotype.load(model, device=device, text_encoder=text_encoder, weights=weights)
+        pipeline = calotype.load(model, device=device, text_encoder=text_encoder, weights=weights)
     request: dict[str, Any] = {
         "prompts": prompts or None,
         "labels": labels or None,
@@ -104,6 +107,17 @@ def sample(
     paths = [entry["path"] for entry in saved] + [grid] * (grid is not None)
     paths += [path for entry in films for path in entry.values()]
     output.result(values, paths, as_json=as_json)
+
+
+def _begin_reading(model: str, text_encoder: str | None, prompted: bool) -> None:
+    """Tell a misspelt model before torch is imported, which takes longest, and ready the text encoder while it is."""
+    from calotype.pipeline.shipped import found
+
+    place = found(model)
+    if prompted:
+        from calotype.text import begin_loading
+
+        begin_loading(text_encoder or place.text_encoder or "")
 
 
 def _changed(section: SamplingSection, assignments: list[str]) -> dict[str, Any]:

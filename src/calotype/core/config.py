@@ -97,5 +97,6 @@ def _field_tree(cls: type[BaseModel]) -> dict[str, Any]:
     for name, field in cls.model_fields.items():
         kinds = get_args(field.annotation) or (field.annotation,)
         configs = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        tree[name] = {key: value for config in configs for key, value in _field_tree(config).items()} or None
+        inner = {key: value for config in configs for key, value in _field_tree(config).items()}
+        tree[field.alias or name] = inner or None
     return tree

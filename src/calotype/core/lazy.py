@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -23,3 +25,19 @@ def lazy_names(
         return sorted({*vars(sys.modules[package]), *home})
 
     return getattr_, dir_
+
+
+@contextmanager
+def without_pauses() -> Iterator[None]:
+    """Load large packages without the collector of garbage, which would go through all of theirs time and again.
+
+    What there is at the end stays out of its later rounds: for the beginning of a program, not for a library.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()

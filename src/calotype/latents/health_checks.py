@@ -35,7 +35,17 @@ FEW_HELD_OUT = 8
 
 ENCODE_AGAIN = "remove 'latents' from the run folder and give the same command again: it encodes and measures anew"
 TRAIN_LONGER = "give the VAE longer in a new --out: more --minutes, or --set vae.steps=3000 with --steps"
-ANOTHER_VAE = "choose another --from or --set vae.pretrained=..., or leave it out and train a VAE on these pictures"
+ANOTHER_VAE = (
+    "choose another --from, vae.pretrained or vae.from, or train a VAE on these pictures (--set vae.from=scratch)"
+)
+KNOWS_MORE = "add pictures, or take a VAE that knows more: --from, --set vae.from=... or vae.pretrained=..."
+MENDED_BY_TRAINING = (
+    "undertrained",
+    "grey",
+    "dead-channel",
+    "saturation",
+    "outliers",
+)  # checks; of a VAE that came trained
 
 
 @dataclass(frozen=True)
@@ -215,7 +225,7 @@ def check_kept(trained: Kept, held_out: Kept | None, pretrained: bool) -> Iterat
         yield Finding("grey", level, False, what, remedy)
     if kept is held_out and trained.psnr - kept.psnr > MEMORISED and not pretrained:
         what = f"the VAE knows its training pictures by heart ({trained.psnr:.1f} dB, held-out {kept.psnr:.1f})"
-        yield Finding("memorised", "warn", False, what, "add pictures, or take --from a model or --set vae.pretrained=")
+        yield Finding("memorised", "warn", False, what, KNOWS_MORE)
 
 
 def best_order(distances: Tensor) -> tuple[int, ...] | None:

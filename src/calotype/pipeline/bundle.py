@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,14 @@ from torch import Tensor
 from calotype.core.errors import CorruptFileError, UserError, nearest
 from calotype.core.files import MANIFEST, read_json, verify_folder, write_folder, write_json, write_text
 from calotype.core.progress import Silent
-from calotype.core.tensors import choose_device, load_tensors, load_weights, save_tensors
-from calotype.images.dataset import load_prepared
-from calotype.latents import Codec, LatentStatistics, build_vae, read_statistics
+from calotype.core.tensors import choose_device, halved, is_half, load_tensors, load_weights, save_tensors
+from calotype.latents import Codec, LatentStatistics, build_vae
 from calotype.network.denoiser import NetworkDenoiser
 from calotype.network.unet import UNet
 from calotype.pipeline.card import model_card
-from calotype.pipeline.conditions import prepare_conditions
 from calotype.pipeline.pipeline import Pipeline
 from calotype.pipeline.run import Run
+from calotype.pipeline.shipped import found
 from calotype.pipeline.weights import AVERAGED, denoiser_weights, vae_weights
 from calotype.recipes import Recipe, SamplingSection
 
@@ -33,9 +30,12 @@ KEYS = ("format_version", "recipe", "process", "image_size", "classes", "latents
 WRITTEN = ("model.json", "denoiser.safetensors", "vae.safetensors", "README.md", MANIFEST)  # anew at every change
 
 
-def save_bundle(model: Pipeline, folder: Path, samples: Any = None) -> None:
-    """Write `folder` whole: model.json, denoiser.safetensors, vae.safetensors, README.md and samples.png if given."""
-    write_folder(folder, lambda aside: _fill(model, aside, samples))
+def save_bundle(model: Pipeline, folder: Path, samples: Any = None, *, half: bool = False) -> None:
+    """Write `folder` whole: model.json, denoiser.safetensors, vae.safetensors, README.md and samples.png if given.
+
+    `half`: weights as float16, in half the bytes; UserError for those it cannot hold.
+    """
+    write_folder(folder, lambda aside: _fill(model, aside, samples, half))
 
 
 def rewrite_bundle(
@@ -45,13 +45,15 @@ def rewrite_bundle(
     weights: Mapping[str, Tensor] | None = None,
     facts: Mapping[str, Any] | None = None,
     samples: Any = None,
+    half: bool | None = None,
 ) -> Pipeline:
     """Give the bundle in `folder` other defaults, denoiser weights or facts, with card and manifest; returns the model.
 
     `facts` are laid over those there are (None removes one); what is not given stays, and so do other files in the
-    folder. A reader sees the old bundle or the new one. Raises UserError for a bundle that is damaged, or for weights
-    that are another network's.
+    folder, and float16 where `half` says nothing. A reader sees the old bundle or the new one. Raises UserError for a
+    bundle that is damaged, or for weights that are another network's or that float16 cannot hold.
     """
+    half = is_half(folder / "denoiser.safetensors") if half is None else half
     model = load_bundle(folder, torch.device("cpu"))
     if weights is not None:
         load_weights(model.network, dict(weights), folder / "denoiser.safetensors")
@@ -64,16 +66,17 @@ def rewrite_bundle(
             if path.name not in WRITTEN and not path.name.startswith("."):
                 copy = shutil.copytree if path.is_dir() else shutil.copy2
                 copy(path, aside / path.name)
-        _fill(model, aside, samples)
+        _fill(model, aside, samples, half)
 
     write_folder(folder, fill)
-    return model
+    return load_bundle(folder, torch.device("cpu")) if half else model
 
 
-def _fill(model: Pipeline, aside: Path, samples: Any) -> None:
+def _fill(model: Pipeline, aside: Path, samples: Any, half: bool) -> None:
     """The files of a bundle, but for its manifest."""
-    save_tensors(aside / "denoiser.safetensors", model.network.state_dict())
-    save_tensors(aside / "vae.safetensors", model.codec.vae.state_dict())
+    for name, module in (("denoiser", model.network), ("vae", model.codec.vae)):
+        tensors = module.state_dict()
+        save_tensors(aside / f"{name}.safetensors", halved(tensors) if half else tensors)
     description = {
         "format_version": FORMAT_VERSION,
         "recipe": model.recipe.model_dump(mode="json"),
@@ -146,33 +149,29 @@ def assemble(
 def load(
     model: str | Path, device: str = "auto", *, text_encoder: str | None = None, weights: str | float = AVERAGED
 ) -> Pipeline:
-    """A model by shipped name, run folder or bundle folder. Raises UserError where there is none.
+    """A model by run folder, bundle folder or shipped name, looked for in this order. UserError where there is none.
 
     `text_encoder` says where its text encoder is now, by folder or hub id; it must be the one of the training.
     `weights` of a run: "averaged" as in its bundle, "live", "best" by its scores, or the relative width of an average.
     """
-    path, chosen = Path(model).expanduser(), choose_device(device)
-    if weights != AVERAGED and not (path / "config.yaml").is_file():
+    chosen, place = choose_device(device), found(model)
+    if weights != AVERAGED and place.kind != "run":
         raise UserError(f"{model} is not a run's folder: it has averaged weights alone", "leave --weights out")
-    if (path / "model.json").is_file():
-        return load_bundle(path, chosen, text_encoder)
-    if (path / "model" / "model.json").is_file() and weights == AVERAGED:
-        return load_bundle(path / "model", chosen, text_encoder)
-    if (path / "config.yaml").is_file():
-        return model_of_run(Run(path), chosen, text_encoder, weights)
-    shipped = {entry["name"]: entry["path"] for entry in list_models() if entry["kind"] == "shipped"}
-    if str(model) in shipped:
-        return load_bundle(Path(shipped[str(model)]), chosen, text_encoder)
-    known = [entry["name"] for entry in list_models()]
-    raise UserError(
-        f"no model '{model}'", nearest(str(model), known) if known else "train one first: calotype train YOUR_FOLDER"
-    )
+    if place.kind == "model":
+        return load_bundle(place.folder, chosen, text_encoder)
+    if (place.folder / "model" / "model.json").is_file() and weights == AVERAGED:
+        return load_bundle(place.folder / "model", chosen, text_encoder)
+    return model_of_run(Run(place.folder), chosen, text_encoder, weights)
 
 
 def model_of_run(
     run: Run, device: torch.device, text_encoder: str | None = None, which: str | float = AVERAGED
 ) -> Pipeline:
     """The model of a run, finished or not, from its checkpoints."""
+    from calotype.images.dataset import load_prepared
+    from calotype.latents import read_statistics
+    from calotype.pipeline.conditions import prepare_conditions
+
     pictures = load_prepared(run.data)
     statistics = read_statistics(run.latents)
     if pictures is None or statistics is None:
@@ -187,30 +186,3 @@ def model_of_run(
     load_weights(vae, weights[0], run.vae)
     load_weights(network, weights[1], run.denoiser)
     return assemble(recipe, Codec(vae, statistics, recipe.size), network, conditions.classes, conditions.facts, device)
-
-
-def list_models(runs: Path = Path("runs")) -> list[dict[str, Any]]:
-    """Shipped models, then the finished runs in `runs`: name, kind, path, size in bytes, pixels, licence, ..."""
-    shipped = Path(str(resources.files("calotype"))) / "models"
-    folders = [("shipped", path.parent.name, path.parent) for path in sorted(shipped.glob("*/model.json"))]
-    folders += [("run", str(path.parent.parent), path.parent) for path in sorted(runs.glob("*/model/model.json"))]
-    return [_entry(kind, name, folder) for kind, name, folder in folders]
-
-
-def _entry(kind: str, name: str, folder: Path) -> dict[str, Any]:
-    try:
-        description = json.loads((folder / "model.json").read_text())
-    except ValueError:
-        description = {}
-    facts = description.get("facts", {})
-    takes = ["prompts"] * bool(facts.get("captioned")) + ["classes"] * bool(description.get("classes"))
-    return {
-        "name": name,
-        "kind": kind,
-        "path": str(folder),
-        "bytes": sum(path.stat().st_size for path in folder.iterdir()),
-        "pixels": description.get("image_size"),
-        "takes": " and ".join(takes) or "nothing",
-        "data": facts.get("data", {}).get("source"),
-        "licence": facts.get("data", {}).get("licence"),
-    }

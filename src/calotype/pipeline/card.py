@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calotype.latents import PretrainedVAE
 from calotype.pipeline.card_scores import score_lines
+from calotype.pipeline.card_training import counted, training_lines
 from calotype.pipeline.export import possible
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ PACKAGED_ENCODER = "minilm-l6-v2-int8"
 
 
 def model_card(model: Pipeline) -> str:
-    """Markdown, from the model and its facts; a fact that is not known is said to be unknown."""
-    sections = {
-        "Sample it": how_to_sample(model),
-        "Data": data_lines(model),
-        "Training": _training(model),
+    """Markdown, from the model and its facts; a fact that is not known is said to be unknown.
+
+    What a person wrote of the model, `facts["notes"]` by title, stands first in the section of that title, or else as
+    a section of its own behind the data.
+    """
+    notes = {title: text.strip().splitlines() for title, text in model.facts.get("notes", {}).items()}
+    first = {"Sample it": how_to_sample(model, _called(model)), "Data": data_lines(model)}
+    then = {
+        "Training": training_lines(model),
         "Scores": _scores(model),
         "Parts from elsewhere": parts_from_elsewhere(model),
         "Other formats": _formats(model),
@@ -35,7 +40,10 @@ def model_card(model: Pipeline) -> str:
         "What it cannot do": _limits(model),
     }
     lines = [f"# {model.facts.get('name', 'a calotype model')}", "", *_opening(model)]
-    for title, body in sections.items():
+    own: dict[str, list[str]] = {title: [] for title in notes if title not in {**first, **then}}
+    for title, body in {**first, **own, **then}.items():
+        written = notes.get(title, [])
+        body = [*written, *([""] if written and body else []), *body]
         lines += ["", f"## {title}", "", *body] if body else []
     return "\n".join([*lines, ""])
 
@@ -66,8 +74,8 @@ def data_lines(model: Pipeline) -> list[str]:
         f"- source: {data.get('source', 'unknown')}",
         *(
             [
-                f"- {_count(data['pictures'])} pictures, {_count(data.get('held_out'))} of them held out, "
-                f"{_count(data.get('refused'))} more unreadable"
+                f"- {counted(data['pictures'])} pictures, {counted(data.get('held_out'))} of them held out, "
+                f"{counted(data.get('refused'))} more unreadable"
             ]
             if "pictures" in data
             else []
@@ -90,34 +98,19 @@ def parts_from_elsewhere(model: Pipeline) -> list[str]:
     return lines
 
 
+def _called(model: Pipeline) -> str:
+    """What a command calls it: by name where the package carries it."""
+    return str(model.facts.get("shipped", "FOLDER"))
+
+
 def _opening(model: Pipeline) -> list[str]:
     asked = [kind for kind, takes in (("words", model.captioned), ("a class", bool(model.classes))) if takes]
     how = f"It is asked with {' and '.join(asked)}." if asked else "It takes neither words nor classes."
     origin = model.facts.get("imported_from")
     made = f"imported from {origin}" if origin else "trained with calotype"
     picture = [] if origin else ["", "![samples](samples.png)"]
+    picture += ["", str(model.facts["sheet"])] if "sheet" in model.facts else []
     return [f"A latent diffusion model for pictures of {model.size} x {model.size}, {made}.", how, *picture]
-
-
-def _training(model: Pipeline) -> list[str]:
-    """What to repeat to get this model again, to the bit on a like machine."""
-    facts, recipe = model.facts, model.recipe
-    c, h, w = model.codec.latent_shape
-    if "imported_from" in facts:
-        return ["It was trained elsewhere: how, on what and under which licence, its makers must say."]
-    versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
-    steps, vae_steps = facts.get("denoiser_steps"), facts.get("vae_steps")
-    again = f"--recipe {recipe.name} --size {recipe.size} --seed {recipe.seed}"
-    again += "" if steps is None else f" --steps {steps}"
-    again += f" --set vae.steps={vae_steps}" if vae_steps else ""
-    return [
-        f"- recipe {recipe.name}, seed {recipe.seed}; all of its settings are in model.json",
-        f"- VAE: {_count(facts.get('vae_parameters'))} parameters, {_count(vae_steps)} steps; latents {c} x {h} x {w}",
-        f"- denoiser: {_count(facts.get('denoiser_parameters'))} parameters, {_count(steps)} steps",
-        f"- versions: {versions or 'unknown'}",
-        f"- again, with the same data and settings: `calotype train DATA {again}`",
-        "- a picture depends on its seed and settings alone, not on the others drawn with it",
-    ]
 
 
 def _scores(model: Pipeline) -> list[str]:
@@ -133,7 +126,7 @@ def _scores(model: Pipeline) -> list[str]:
 
 
 def _formats(model: Pipeline) -> list[str]:
-    command = "`calotype export FOLDER --to {} --out DIR`"
+    command = f"`calotype export {_called(model)} --to {{}} --out DIR`"
     return [
         f"- {name}: {f'no: {reason}' if reason else command.format(name)}" for name, reason in possible(model).items()
     ]
@@ -161,7 +154,3 @@ def _limits(model: Pipeline) -> list[str]:
         "It does not count, write or place things reliably, and must not be used to deceive or to depict real people.",
     ]
     return lines
-
-
-def _count(number: Any) -> str:
-    return f"{number:,}" if isinstance(number, int) else "?"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from calotype.recipes import SamplingSection
 
 DISTANCES = {
-    "kernel": "kernel distance",
+    "kernel": "kernel distance, 10⁻³",
     "frechet": "Fréchet distance",
     "frechet_infinity": "Fréchet distance, extrapolated to infinitely many pictures",
     "precision": "precision",
@@ -16,6 +17,8 @@ DISTANCES = {
     "density": "density",
     "coverage": "coverage",
 }
+FACTORS = {"kernel": 1000}
+MOST_CLASSES = 12
 FIDELITY = {
     "captions": "training captions",
     "held_out_captions": "held-out captions",
@@ -50,7 +53,11 @@ def _how(scores: Mapping[str, Any]) -> str:
 
 def _distances(distances: Mapping[str, Any]) -> list[str]:
     """Samples beside reconstructions of real pictures and held-out real ones, each against training pictures."""
-    columns = {"samples": "samples", "ceiling": "reconstructions (the best it could be)", "floor": "held-out pictures"}
+    columns = {
+        "samples": "samples",
+        "ceiling": "reconstructions (the best that its VAE allows)",
+        "floor": "held-out pictures (the best there is)",
+    }
     found = {name: distances[name] for name in columns if distances.get(name)}
     if "samples" not in found:
         return []
@@ -58,7 +65,7 @@ def _distances(distances: Mapping[str, Any]) -> list[str]:
     head = ["| against real pictures |" + "".join(f" {title} |" for title in known.values())]
     head += ["| --- |" + " --- |" * len(known)]
     return head + [
-        f"| {title} |" + "".join(f" {_told(found[name].get(score))} |" for name in known)
+        f"| {title} |" + "".join(f" {_told(found[name].get(score), FACTORS.get(score, 1))} |" for name in known)
         for score, title in DISTANCES.items()
     ]
 
@@ -78,7 +85,18 @@ def _fidelity(fidelity: Mapping[str, Any]) -> list[str]:
             f"| drawn as the class asked for | {_told(one['right'], 100)} | {ceiling} | {100 * one['chance']:.2g} |"
         ]
     head = ["", "| as asked, in % | samples | reconstructions | by chance |", "| --- | --- | --- | --- |"]
-    return head + rows if rows else []
+    return [*head, *rows, *_by_class(fidelity.get("classes"))] if rows else []
+
+
+def _by_class(agreed: Mapping[str, Any] | None) -> list[str]:
+    """Each class beside the others, where they are few enough to read, and real pictures under the same eye."""
+    if not agreed:
+        return []
+    each = agreed.get("by_class") or {}
+    told = "; ".join(f"{name} {_told(one, 100)}" for name, one in each.items()) if 1 < len(each) <= MOST_CLASSES else ""
+    real = f"Of held-out real pictures {_told(agreed['real'], 100)} % are seen as their class." * bool(agreed["real"])
+    lines = " ".join(filter(None, [f"By class: {told} %." * bool(told), real]))
+    return ["", lines] if lines else []
 
 
 def _memorization(memory: Mapping[str, Any]) -> list[str]:
@@ -98,7 +116,12 @@ def _differ(sampling: Mapping[str, Any], own: SamplingSection) -> bool:
 
 
 def _told(estimate: Mapping[str, float] | None, times: float = 1) -> str:
+    """Value and interval with as many digits as the interval can tell apart."""
     if not estimate:
         return "-"
     value, low, high = (times * estimate[name] for name in ("value", "low", "high"))
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    if not 0 < high - low < math.inf:
+        return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    digits = max(0, 1 - math.floor(math.log10(high - low)))
+    told = [f"{round(number, digits) + 0.0:.{digits}f}" for number in (value, low, high)]  # + 0.0: no "-0"
+    return f"{told[0]} [{told[1]}, {told[2]}]"

@@ -12,10 +12,11 @@ from calotype.core.progress import Reporter
 from calotype.evaluation import kernel_distance
 from calotype.images.dataset import PictureSet
 from calotype.latents import Codec, LatentSet
-from calotype.latents.health import examine, read_verdict
+from calotype.latents.health import Health, examine, read_verdict
+from calotype.latents.health_checks import MENDED_BY_TRAINING
 from calotype.pipeline.run import Run
 from calotype.recipes import Recipe
-from calotype.training.journal import Budget
+from calotype.training.journal import Budget, Journal
 
 A_TRIAL = 300.0  # seconds of training that may be spent on bad latents to see what comes of them
 WORTH_FEATURES = 1200.0  # seconds of training beside which half a minute for a feature network is little
@@ -32,9 +33,7 @@ def pass_gate(
     if recipe.vae.gate == "skip" or read_verdict(run.latents, latents.statistics) in ("pass", "warn"):
         return  # what was refused is looked at again: the trial that it may have been let through as may be over
     reporter.stage("health", "of the latents")
-    given = run.read_config().get("from") is not None
-    distance = _distance() if budget.rough_seconds >= WORTH_FEATURES else None
-    health = examine(codec, latents, pictures, given=given, distance=distance)
+    health = _examined(codec, latents, pictures, budget, given=_came_trained(run))
     stops = recipe.vae.gate == "refuse" and (health.broken or (health.verdict == "refuse" and not trial))
     health.write(run.latents)
     if stops:
@@ -43,6 +42,42 @@ def pass_gate(
     reporter.say(health.summary)
     for finding in health.findings:
         reporter.warn(str(finding))
+
+
+def what_training_mends(
+    run: Run, name: str, codec: Codec, latents: LatentSet, pictures: PictureSet, budget: Budget, reporter: Reporter
+) -> str:
+    """What is amiss with the latents that the autoencoder `name` gives as it came, and would not be if it learned these
+    pictures; empty where there is no such thing. Latents that pass are not looked at again.
+    """
+    reporter.stage("health", f"of the latents that {name} gives")
+    health = _examined(codec, latents, pictures, budget, given=True)
+    if why := amiss(health):
+        reporter.say(f"the autoencoder {name} does not serve these pictures as it is, and learns them too: {why}")
+        return why
+    if health.verdict == "pass":
+        health.write(run.latents)
+    kept = health.measures["held_out"] or health.measures["trained"]
+    kind = "held-out" if health.measures["held_out"] else "training"
+    told = "" if kept["psnr"] is None else f": {kind} PSNR {kept['psnr']:.1f} dB"
+    reporter.say(f"the autoencoder {name} serves these pictures{told}; it is not trained")
+    return ""
+
+
+def amiss(health: Health) -> str:
+    """The gravest finding that training mends; empty where there is none."""
+    return next((finding.what for finding in health.findings if finding.check in MENDED_BY_TRAINING), "")
+
+
+def _examined(codec: Codec, latents: LatentSet, pictures: PictureSet, budget: Budget, *, given: bool) -> Health:
+    distance = _distance() if budget.rough_seconds >= WORTH_FEATURES else None
+    return examine(codec, latents, pictures, given=given, distance=distance)
+
+
+def _came_trained(run: Run) -> bool:
+    """Whether the first stage was not trained here, so that to train it longer is no remedy."""
+    segments = Journal(run.journal).segments("vae")
+    return bool(segments) and segments[-1].end == 0
 
 
 _ANYWAY = "or go on all the same with --set vae.gate=warn"

@@ -210,7 +210,8 @@ class Pipeline:
             return seeded_noise(order.seeds, i + 1, shape).to(x_t)
 
         seeds = seeded_noise(order.seeds, 0, shape).to(self.device)
-        return self._shown(diffuser.frames(seeds, order.condition.to(self.device), noise), settings.num_steps)
+        fresh = noise if get_sampler(settings.sampler).needs_noise else None
+        return self._shown(diffuser.frames(seeds, order.condition.to(self.device), fresh), settings.num_steps)
 
     def _shown(self, frames: Iterator[Any], num_steps: int) -> Iterator[Frame]:
         for frame in frames:

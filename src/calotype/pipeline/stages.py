@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from calotype.images.pixels import to_float
 from calotype.images.source import Data
 from calotype.latents import (
     Codec,
+    ConvVAE,
     FirstStage,
     LatentSet,
     PretrainedVAE,
@@ -34,6 +36,7 @@ from calotype.pipeline.conditions import Conditions, prepare_conditions
 from calotype.pipeline.gate import pass_gate
 from calotype.pipeline.intake import mirrored, take_in
 from calotype.pipeline.latents import latents_of
+from calotype.pipeline.origin import judge, origin_facts, take
 from calotype.pipeline.pipeline import Pipeline
 from calotype.pipeline.reserve import FINAL_SAMPLES, plan_ending
 from calotype.pipeline.run import Run
@@ -93,9 +96,10 @@ class Stages:
             )
         self.journal = Journal(self.run.journal, together=True)
         self._request()
-        vae = self.vae(pictures, start)
+        vae, latents = self.vae(pictures, start)
         flip = bool(self.recipe.loss.flip)
-        latents = latents_of(self.run, pictures, vae, mirrored=flip, from_model=from_model, reporter=self.reporter)
+        if latents is None:
+            latents = latents_of(self.run, pictures, vae, mirrored=flip, from_model=from_model, reporter=self.reporter)
         codec = Codec(vae, latents.statistics, self.recipe.size).to(self.device)
         if distributed.rank() == 0:
             pass_gate(self.run, self.recipe, codec, latents, pictures, self.budget, self.reporter)
@@ -121,26 +125,18 @@ class Stages:
         folder = self.run.folder
         return Trackers(folder, names, project="calotype", run=folder.name, config=config, reporter=self.reporter)
 
-    def vae(self, pictures: PictureSet, start: Pipeline | None) -> FirstStage:
-        """Train the VAE, or take the one that was named, and freeze it."""
-        recipe = self.recipe
+    def vae(self, pictures: PictureSet, start: Pipeline | None) -> tuple[FirstStage, LatentSet | None]:
+        """Train the VAE, or take the one that was named, and freeze it; and its latents, where they are there."""
+        recipe, section = self.recipe, self.recipe.vae
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             vae = build_vae(recipe.vae.network).to(self.device)
         if start is not None:
             vae.load_state_dict(start.codec.vae.state_dict())
-        elif recipe.vae.pretrained is not None and newest_checkpoint(self.run.vae, self.reporter) is None:
-            vae.load_state_dict(load_pretrained_vae(recipe.vae.pretrained).state_dict())
-        if not self.journal.segments("vae"):
-            if start is not None or recipe.vae.pretrained is not None:
-                self.journal.add("segment", stage="vae", start=0, end=0)
-            elif self.budget.minutes is None:
-                self.journal.add("segment", stage="vae", start=0, end=recipe.vae.steps)
-            else:
-                at_the_end = plan_ending(recipe, self.device, self.budget).seconds
-                usable = 60 * self.budget.minutes - self._overhead() - at_the_end
-                seconds = recipe.vae.share * max(usable, 1.0)
-                self.journal.add("segment", stage="vae", start=0, seconds=round(seconds, 1))
+        elif (section.pretrained or section.taken) and newest_checkpoint(self.run.vae, self.reporter) is None:
+            named = load_pretrained_vae(section.pretrained) if section.pretrained else take(section, self.journal)
+            vae.load_state_dict(named.state_dict())
+        latents = self._plan_vae(vae, pictures, start) if not self.journal.segments("vae") else None
         objective = VAEObjective(
             vae,
             recipe.vae.loss,
@@ -164,7 +160,29 @@ class Stages:
         assert isinstance(trained, FirstStage)
         # Whole: each process encodes pictures of its own, and not as many as the others.
         whole = plain(trained, build_vae(recipe.vae.network)).to(self.device)
-        return whole.eval().requires_grad_(False)
+        return whole.eval().requires_grad_(False), latents
+
+    def _plan_vae(self, vae: FirstStage, pictures: PictureSet, start: Pipeline | None) -> LatentSet | None:
+        """Write the first stage's segment into the journal: no steps for a VAE that came trained and is to stay so."""
+        recipe, told, latents = self.recipe, dict[str, Any](), None
+        came_trained = start is not None or recipe.vae.pretrained is not None
+        if recipe.vae.taken is not None:
+            assert isinstance(vae, ConvVAE)
+            flip = bool(recipe.loss.flip)
+            told, latents = judge(
+                self.run, recipe, vae, pictures, self.budget, mirrored=flip, device=self.device, reporter=self.reporter
+            )
+            came_trained = not told["why"]
+        if came_trained:
+            self.journal.add("segment", stage="vae", start=0, end=0, **told)
+        elif self.budget.minutes is None:
+            self.journal.add("segment", stage="vae", start=0, end=recipe.vae.steps, **told)
+        else:
+            at_the_end = plan_ending(recipe, self.device, self.budget).seconds
+            usable = 60 * self.budget.minutes - self._overhead() - at_the_end
+            seconds = recipe.vae.share * max(usable, 1.0)
+            self.journal.add("segment", stage="vae", start=0, seconds=round(seconds, 1), **told)
+        return latents
 
     def denoiser(
         self,
@@ -256,6 +274,7 @@ class Stages:
             "measured": last_measures(run.metrics),
             "versions": {"calotype": version("calotype"), "torch": torch.__version__, "python": python_version()},
         }
+        facts |= origin_facts(self.journal)
         if isinstance(codec.vae, PretrainedVAE):
             facts |= {"vae_source": codec.vae.config.source, "vae_sha256": codec.vae.fingerprint}
         if distributed.share(run.facts() == facts and (run.model / "manifest.json").exists()):

@@ -16,6 +16,7 @@ from calotype.images.sizing import SMALL, natural_size
 from calotype.images.source import Data, open_source, source_name
 from calotype.latents import pretrained_vae_config
 from calotype.pipeline.bundle import load
+from calotype.pipeline.origin import with_origin
 from calotype.pipeline.run import Run
 from calotype.pipeline.stages import Stages
 from calotype.recipes import Recipe, get_recipe
@@ -104,6 +105,9 @@ def full_settings(
     """The recipe in full: named, sized for the data, overridden."""
     asked = get_recipe(recipe, size).with_overrides([f"seed={seed}", *overrides])
     if from_model is not None:
+        for name, value in (("vae.from", asked.vae.origin), ("vae.tune", asked.vae.tune)):
+            if value != "auto":
+                raise UserError(f"{from_model} brings its own VAE, beside {name}={value}", "leave one of them out")
         model = load(from_model, "cpu")
         asked = asked.model_copy(update={"vae": asked.vae.model_copy(update={"network": model.recipe.vae.network})})
     elif asked.vae.pretrained is not None:
@@ -111,6 +115,8 @@ def full_settings(
         same = known is not None and known.pretrained == asked.vae.pretrained
         network = known.network if known and same else pretrained_vae_config(asked.vae.pretrained)
         asked = asked.model_copy(update={"vae": asked.vae.model_copy(update={"network": network})})
+    else:
+        asked = asked.model_copy(update={"vae": with_origin(run, asked, overrides)})
     f = asked.vae.network.downsampling
     levels = 2 ** (len(asked.network.channels) - 1)
     if asked.size % (f * levels):

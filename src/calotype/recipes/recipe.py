@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from calotype.core.config import Config
 from calotype.core.errors import UserError, nearest
@@ -24,11 +24,18 @@ from calotype.training.vae_objective import VAELossConfig
 class VAESection(Config):
     """Stage one. `steps` holds under --steps; under --minutes the stage gets `share` of the time.
 
+    `from` (`origin` in Python) names what to start with: a shipped autoencoder, the folder of one, a run or a bundle;
+    "scratch" is none, and "auto" the shipped one where the recipe is calotype and nothing else of the section was asked
+    for. `tune`: whether that learns these pictures too: "auto" where the gate's look at what it gives asks for it.
     `pretrained` names a diffusers AutoencoderKL or AutoencoderTiny, by folder or hub id, that is used as it is instead;
     `network` is then its config. A model exports to diffusers with `network.family` "diffusers" or a pretrained
     AutoencoderKL, to ONNX with any. `gate`: what latents that are not fit to learn from do to the run.
     """
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    origin: str = Field("auto", alias="from", min_length=1)
+    tune: Literal["auto", "always", "never"] = "auto"
     pretrained: str | None = None
     steps: int = Field(3000, ge=1)
     share: float = Field(0.4, gt=0, lt=1)
@@ -36,6 +43,19 @@ class VAESection(Config):
     network: FirstStageConfig = VAEConfig()
     loss: VAELossConfig = VAELossConfig()
     training: LoopConfig = LoopConfig()
+
+    @property
+    def taken(self) -> str | None:
+        """The autoencoder to start with, by name or path; None where the first stage starts from nothing of ours."""
+        return None if self.origin in ("auto", "scratch") else self.origin
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> Self:
+        """Refuse two origins at once (UserError)."""
+        for name, value in (("vae.from", self.origin), ("vae.tune", self.tune)):
+            if self.pretrained is not None and value != "auto":
+                raise UserError(f"{name}={value} beside vae.pretrained={self.pretrained}", "leave one of them out")
+        return self
 
 
 class ProcessSection(Config):

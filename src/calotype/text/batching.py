@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from calotype.core.types import TextEmbedding, TextEncoder
@@ -38,6 +37,8 @@ def encode_all(
     All of it float32: kept token states take 4 n longest e bytes. However many parts it takes, captions that are cut
     are told of in one warning.
     """
+    import torch
+
     parts, done = [], 0
     for part in encode_parts(encoder, captions, len(captions) if tokens else AT_ONCE, tokens=tokens):
         parts.append(part)

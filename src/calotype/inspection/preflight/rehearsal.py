@@ -27,12 +27,14 @@ from calotype.inspection.preflight.costs import (
 from calotype.inspection.preflight.listing import Listing
 from calotype.inspection.preflight.resources import Use, measured
 from calotype.latents import Codec, FirstStage, build_vae, encode_pictures, load_pretrained_vae
-from calotype.latents.health import examine
+from calotype.latents.health import Health, examine
 from calotype.network.unet import UNet
 from calotype.pipeline import previews
+from calotype.pipeline.autoencoder import load_autoencoder
 from calotype.pipeline.bundle import assemble
 from calotype.pipeline.captions import encode_captions
 from calotype.pipeline.conditions import prepare_conditions
+from calotype.pipeline.gate import amiss
 from calotype.pipeline.reserve import FINAL_SAMPLES, plan_ending
 from calotype.pipeline.run import Run
 from calotype.recipes import Recipe
@@ -53,7 +55,9 @@ FEW_STEPS, MORE_STEPS = 2, 6  # of sampling that are tried
 class Parts:
     """What each part of a run costs: decoding by files, captions by distinct ones, encoding by pictures.
 
-    `sampling` is the memory of the last sheet of samples; `health` and `finish` are seconds.
+    `sampling` is the memory of the last sheet of samples; `health` and `finish` are seconds. `taken` says of an
+    autoencoder to start from why it learns these pictures too ("": it does not); `looks` is how often all pictures are
+    encoded and looked at.
     """
 
     decoding: Work
@@ -64,6 +68,8 @@ class Parts:
     denoiser: StageCost
     sampling: Use
     finish: float
+    taken: str | None = None
+    looks: int = 1
 
 
 @dataclass
@@ -77,16 +83,18 @@ class Rehearsal:
     reporter: Reporter
     budget: Budget
     disk: dict[str, float] = field(default_factory=dict)  # bytes a picture, a caption, a run
+    vae: FirstStage = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.run = Run(self.folder / "run")
 
     def parts(self) -> Parts:
         """All of it."""
-        decoding, captions, vae = self.take_in(), self.read_captions(), self.train_vae()
-        encoding, health = self.encode(), self.examine()
+        decoding, captions = self.take_in(), self.read_captions()
+        vae, encoding, health, taken = self.first_stage()
         denoiser, sampling = self.train_denoiser()
-        return Parts(decoding, captions, vae, encoding, health, denoiser, sampling, self.finish())
+        looks = 2 if taken and self.recipe.vae.tune == "auto" else 1
+        return Parts(decoding, captions, vae, encoding, health, denoiser, sampling, self.finish(), taken, looks)
 
     def take_in(self) -> Work:
         """Decode a sample; work by files."""
@@ -133,20 +141,32 @@ class Rehearsal:
     def _uses_captions(self) -> bool:
         return self.recipe.condition == "auto" or "text" in self.recipe.condition
 
-    def train_vae(self) -> StageCost | None:
-        """A few steps of the first stage; None where it comes trained."""
+    def first_stage(self) -> tuple[StageCost | None, Work, float, str | None]:
+        """The first stage's training (None where it comes trained), encoding and look; and `Parts.taken`."""
+        section = self.recipe.vae
+        if section.pretrained is not None:
+            self.vae = load_pretrained_vae(section.pretrained).to(self.device)
+            return None, self.encode(), self.examine()[0], None
+        if section.taken is None:
+            return self.train_vae(), self.encode(), self.examine()[0], None
+        self.vae = load_autoencoder(section.taken)[0].to(self.device)
+        encoding, (health, found) = self.encode(), self.examine()
+        why = {"auto": amiss(found), "always": "vae.tune=always", "never": ""}[section.tune]
+        return self.train_vae() if why else None, encoding, health, why
+
+    def train_vae(self) -> StageCost:
+        """A few steps of the first stage, from nothing or from the autoencoder that was taken."""
         recipe, pictures = self.recipe, self.pictures
-        if recipe.vae.pretrained is not None:
-            self.vae: FirstStage = load_pretrained_vae(recipe.vae.pretrained).to(self.device)
-            return None
         check_weights(lambda: build_vae(recipe.vae.network), "vae", recipe.vae.training, self.device)
         self.reporter.stage("vae", f"steps of {recipe.vae.training.batch_size} pictures")
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            vae = build_vae(recipe.vae.network).to(self.device)
+        if recipe.vae.taken is None:
+            with torch.random.fork_rng():
+                torch.manual_seed(recipe.seed)
+                self.vae = build_vae(recipe.vae.network).to(self.device)
+        self.vae.train().requires_grad_(True)
         shown = torch.arange(min(len(pictures), VALIDATED))
         objective = VAEObjective(
-            vae, recipe.vae.loss, self._images, pictures.train_ids, shown, recipe.seed, self.device
+            self.vae, recipe.vae.loss, self._images, pictures.train_ids, shown, recipe.seed, self.device
         )
         objective.adversarial = objective.auxiliary is not None  # as it will be once the discriminator has joined
         engine, cost = measure_stage(objective, recipe.vae.training, self.folder / "vae", recipe.seed, self.device)
@@ -158,7 +178,8 @@ class Rehearsal:
         preview = self._seconds(
             lambda: previews.reconstructions(averaged, pictures, previews.shown_ids(pictures), sheet)
         )
-        self.disk["vae sheet"], self.vae = sheet.stat().st_size, averaged
+        self.disk["vae sheet"] = sheet.stat().st_size
+        self.vae = averaged
         highest = use.base + (use.peak - use.base) * VALIDATED_AT_ONCE / len(shown)
         seconds = use.seconds * looked_at / len(shown)
         return replace(cost, validation=seconds, validation_memory=highest, preview=preview)
@@ -177,13 +198,13 @@ class Rehearsal:
         self.codec = Codec(self.vae, self.latents.statistics, self.recipe.size).to(self.device)
         return work
 
-    def examine(self) -> float:
-        """Seconds that looking at the latents takes."""
+    def examine(self) -> tuple[float, Health]:
+        """Seconds that looking at the latents takes, and what is found."""
         self.reporter.stage("health", "of the latents")
         with tried("a look at the latents"), measured(self.device) as use:
-            examine(self.codec, self.latents, self.pictures)
+            found = examine(self.codec, self.latents, self.pictures, given=self.recipe.vae.taken is not None)
         here = min(len(self.pictures.held_out_ids), MOST_VALIDATED) + PROBED
-        return use.seconds * (min(self.held_out, MOST_VALIDATED) + PROBED) / here
+        return use.seconds * (min(self.held_out, MOST_VALIDATED) + PROBED) / here, found
 
     def train_denoiser(self) -> tuple[StageCost, Use]:
         """A few steps of the second stage, and the memory of its last sheet of samples."""

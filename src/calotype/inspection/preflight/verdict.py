@@ -43,6 +43,7 @@ def foreseen(
         what = f"{fixed.total:.0f} s go by before and after training: the run ends {seconds / 60:.1f} minutes on"
         advice.append(Advice(what, f"give --minutes {math.ceil(enough / 60)} or more, or fewer pictures"))
     found: dict[str, Any] = {
+        "vae_from": None if parts.taken is None else {"name": rehearsal.recipe.vae.taken, "learns": parts.taken},
         "pictures": rehearsal.rows,
         "held_out": rehearsal.held_out,
         "stages": {name: _told(rehearsal, parts, name, stage) for name, stage in stages.items()},
@@ -55,8 +56,8 @@ def foreseen(
             "pictures": round(parts.decoding.seconds.at(rehearsal.listing.total), 1),
             "captions": round(_captions(rehearsal, parts), 1),
             "vae": round(stages["vae"].seconds if "vae" in stages else 0.0, 1),
-            "latents": round(parts.encoding.seconds.at(rehearsal.rows), 1),
-            "health": round(parts.health, 1),
+            "latents": round(parts.looks * parts.encoding.seconds.at(rehearsal.rows), 1),
+            "health": round(parts.looks * parts.health, 1),
             "denoiser": round(stages["denoiser"].seconds, 1),
             "finish": round(parts.finish, 1),
             "total": round(seconds, 1),
@@ -88,6 +89,7 @@ def _fixed_seconds(rehearsal: Rehearsal, parts: Parts, budget: Budget) -> Fixed:
     if long and find_spec("efficientnet_lite_pytorch") is not None:
         between += FEATURE_SECONDS
     before = parts.decoding.seconds.at(rehearsal.listing.total) + _captions(rehearsal, parts)
+    before += (parts.looks - 1) * between  # at what an autoencoder gives before it learns these pictures too
     return Fixed(before, between, parts.finish)
 
 
@@ -179,7 +181,7 @@ def _disk(rehearsal: Rehearsal, parts: Parts, stages: Forecasts, free: int, advi
     sizes = {
         "pictures": disk["pictures"] * rehearsal.rows,
         "captions": disk.get("captions", 0.0) * rehearsal.listing.captions * (parts.captions is not None),
-        "latents": disk["latents"] * rehearsal.rows,
+        "latents": parts.looks * disk["latents"] * rehearsal.rows,  # the old ones go when the new ones are there
         "checkpoints": float(sum(checkpoint_bytes(costs[name], configs[name], stages[name]) for name in costs)),
         "model": disk["bundle"],
         "samples": REPORT_BYTES + sum(disk.get(f"{name} sheet", 0) * (s.previews + 2) for name, s in stages.items()),

@@ -37,9 +37,12 @@ def command_again(run: Path, facts: Mapping[str, Any], out: str = "runs/again") 
     changed = _changed(usual, recipe)
     if facts.get("vae_steps"):
         changed["vae.steps"] = facts["vae_steps"]
-    elsewhere = config.get("from") or (recipe.get("vae") or {}).get("pretrained")
+    section = recipe.get("vae") or {}
+    elsewhere = (
+        config.get("from") or section.get("pretrained") or section.get("from", "auto") not in ("auto", "scratch")
+    )
     for path, value in changed.items():
-        if path != "seed" and not (elsewhere and path.startswith("vae.network.")):
+        if path != "seed" and not (elsewhere and path.startswith("vae.network")):
             words += ["--set", f"{path}={json.dumps(value)}"]
     return shlex.join(words)
 

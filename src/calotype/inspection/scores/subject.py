@@ -16,6 +16,7 @@ from calotype.images.settings import PictureConfig
 from calotype.images.source import open_source
 from calotype.inspection.scores.roles import Asked
 from calotype.pipeline import Pipeline, load
+from calotype.pipeline.shipped import locate
 from calotype.pipeline.weights import AVERAGED
 
 
@@ -57,7 +58,9 @@ def opened(
     if own is None and data is None:
         load(target, device)  # what is no model is told so first
         raise UserError(f"{target} comes without pictures to measure it against", "give them with --data")
-    bundle = _bundle(path) if weights == AVERAGED and data is None else None
+    place = locate(target)
+    shipped = place is not None and place.is_shipped
+    bundle = _bundle(path) if weights == AVERAGED and data is None and not shipped else None
     digest = None if bundle is None else denoiser_digest(bundle)
     model = load(target, device, weights=weights)
     told = model.facts.get("weights", weights) if weights == AVERAGED else weights  # the lab may have chosen others
@@ -68,11 +71,12 @@ def opened(
     with tempfile.TemporaryDirectory(prefix="calotype-") as aside:
         source = open_source(data, size=model.size)
         pictures = prepare(source, model.size, Path(aside), reporter, PictureConfig())
-        yield Subject(model, pictures, path if path.is_dir() else Path.cwd(), None, bundle, digest, told)
+        folder = path if path.is_dir() and not shipped else Path.cwd()  # the package's own models stay as they are
+        yield Subject(model, pictures, folder, None, bundle, digest, told)
 
 
 def _bundle(path: Path) -> Path | None:
-    """Where a run's or model's bundle is; None for a shipped one, which is not ours to change."""
+    """Where a run's or model's bundle is."""
     return next((folder for folder in (path / "model", path) if (folder / "model.json").is_file()), None)
 
 

@@ -1,0 +1,108 @@
+"""The autoencoder that a first stage starts from: which one it is, and whether it learns these pictures as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from calotype.core import distributed
+from calotype.core.errors import CorruptFileError, UserError
+from calotype.core.progress import Reporter
+from calotype.images.dataset import PictureSet
+from calotype.latents import Codec, ConvVAE, LatentSet
+from calotype.latents.encoding import weights_sha256
+from calotype.pipeline.autoencoder import USUAL, is_shipped, load_autoencoder
+from calotype.pipeline.gate import what_training_mends
+from calotype.pipeline.latents import latents_of
+from calotype.pipeline.run import Run
+from calotype.recipes import Recipe, get_recipe
+from calotype.recipes.recipe import VAESection
+from calotype.training.journal import Budget, Journal
+
+BESIDE = ("vae.from", "vae.tune", "vae.gate")  # settings that ask for no first stage of one's own
+
+
+def with_origin(run: Run, asked: Recipe, overrides: Sequence[str]) -> VAESection:
+    """The first stage's settings with `from` decided, once for a run, and the network of the autoencoder it names.
+
+    A run that was begun before there was such a choice keeps "auto", and trains from nothing as it did.
+    """
+    section, known = asked.vae, run.recipe.vae if run.config.exists() and run.journal.exists() else None
+    name = section.origin
+    if name == "auto":
+        name = _usual(asked, overrides) if known is None else known.origin
+    section = section.model_copy(update={"origin": name})
+    if section.taken is None:
+        if section.tune != "auto":
+            raise UserError(
+                f"vae.tune={section.tune} is about an autoencoder to start from, and there is none",
+                "name one with --set vae.from=..., or leave it out",
+            )
+        return section
+    network = known.network if known and known.origin == name else load_autoencoder(name)[0].config
+    if section.network not in (network, get_recipe(asked.name, asked.size).vae.network):
+        raise UserError(
+            f"vae.network is not that of vae.from={name}", "leave vae.network out, or --set vae.from=scratch"
+        )
+    return section.model_copy(update={"network": network})
+
+
+def _usual(asked: Recipe, overrides: Sequence[str]) -> str:
+    """What "auto" stands for: the shipped autoencoder, unless a first stage of one's own was asked for."""
+    paths = [assignment.partition("=")[0].strip() for assignment in overrides]
+    own = any(path == "vae" or (path.startswith("vae.") and path not in BESIDE) for path in paths)
+    return USUAL if asked.name == "calotype" and not own and is_shipped(USUAL) else "scratch"
+
+
+def take(section: VAESection, journal: Journal) -> ConvVAE:
+    """The autoencoder that is named; refused (UserError) where it is not the one that this run has begun with."""
+    name = section.origin
+    vae, _ = load_autoencoder(name)
+    known = origin_facts(journal).get("vae_from_sha256")
+    if known not in (None, weights_sha256(vae)):
+        raise CorruptFileError(
+            f"{name} has changed since this run began with it", "restore it, or choose another --out"
+        )
+    return vae
+
+
+def origin_facts(journal: Journal) -> dict[str, str]:
+    """What the run's journal says of the autoencoder it began with; empty where it began from nothing."""
+    for record in journal.events:
+        if record["event"] == "segment" and record.get("stage") == "vae" and "origin" in record:
+            return {"vae_from": str(record["origin"]), "vae_from_sha256": str(record["sha256"])}
+    return {}
+
+
+def judge(
+    run: Run,
+    recipe: Recipe,
+    vae: ConvVAE,
+    pictures: PictureSet,
+    budget: Budget,
+    *,
+    mirrored: bool,
+    device: torch.device,
+    reporter: Reporter,
+) -> tuple[dict[str, Any], LatentSet | None]:
+    """Whether an autoencoder that came trained learns these pictures too: what goes into the journal, and its latents.
+
+    `why` is empty where it does not, and then come the latents, unless nobody looked. Every process of a group calls
+    this; rank 0 looks, and its word is what counts.
+    """
+    name, tune = recipe.vae.origin, recipe.vae.tune
+    told = {"origin": name, "sha256": weights_sha256(vae)}
+    if tune != "auto":
+        how = "learns these pictures too" if tune == "always" else "is used as it is"
+        reporter.say(f"the autoencoder {name} {how}, as vae.tune={tune} has it")
+        return {**told, "why": "vae.tune=always" if tune == "always" else ""}, None
+    latents = latents_of(run, pictures, vae, mirrored=mirrored, from_model=None, reporter=reporter)
+    codec = Codec(vae, latents.statistics, recipe.size).to(device)
+    why = ""
+    if distributed.rank() == 0:
+        why = what_training_mends(run, name, codec, latents, pictures, budget, reporter)
+    why = distributed.share(why)
+    vae.train().requires_grad_(True)  # a codec freezes what it holds
+    return {**told, "why": why}, None if why else latents
