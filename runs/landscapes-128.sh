@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# landscapes-128 from nothing: words and a class to photographs of 128 pixels. The same command continues where it was
+# stopped.
+#
+# First   pip install -c constraints.txt -e '.[eval]'           (Python 3.11; every version is in constraints.txt)
+# Then    runs/landscapes-128.sh DATA.tar
+#
+# DATA.tar is yours: the photographs are not part of calotype, see runs/landscapes-128.md. Of the public set "Intel Image
+# Classification" it holds those of forest, glacier, mountain and sea, as JPEG files of 128 pixels or more, and beside
+# them metadata.jsonl with a line for each:
+#     {"file_name": "7.jpg", "text": "a photo of the sea, at sunset", "label": "sea"}
+# A folder of that kind does as well. Without metadata.jsonl, a folder for each class gives a model asked by class alone.
+#
+# It makes runs/landscapes-128, packs src/calotype/models/landscapes-128, and prints what its card says of its scores. On
+# the same machine with as many threads, and from the same pictures, every number comes out the same.
+set -euo pipefail
+if [ $# -ne 1 ] || [ ! -e "$1" ]; then
+  echo "runs/landscapes-128.sh DATA.tar: the first lines of this script say what must be in it" >&2
+  exit 2
+fi
+DATA=$(realpath "$1")
+cd "$(dirname "$0")/.."
+export OMP_WAIT_POLICY=passive # threads that wait without spinning
+
+PYTHON=${PYTHON:-.venv/bin/python}
+RUN=runs/landscapes-128
+SEED=0
+VAE_STEPS=12000
+STEPS=60000
+
+"$PYTHON" -m calotype train "$DATA" --out "$RUN" --size 128 --seed "$SEED" --steps "$STEPS" \
+  --set vae.from=scratch --set vae.steps="$VAE_STEPS"
+
+# How it draws best is chosen by measure, once.
+if [ ! -f "$RUN/swept" ]; then
+  "$PYTHON" -m calotype evaluate "$RUN" --sweep --seed "$SEED"
+  touch "$RUN/swept"
+fi
+
+# 512 training pictures' captions, two pictures of each, and as many that were held out.
+if [ ! "$RUN/evaluation.json" -nt "$RUN/swept" ]; then
+  "$PYTHON" -m calotype evaluate "$RUN" --prompts 512 -n 2 --seed "$SEED"
+fi
+
+"$PYTHON" runs/pack.py "$RUN" landscapes-128
