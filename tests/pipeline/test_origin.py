@@ -17,7 +17,7 @@ from calotype.core.files import read_lines
 from calotype.inspection.resume import differences, fingerprint
 from calotype.latents import ConvVAE, VAEConfig
 from calotype.latents.encoding import weights_sha256
-from calotype.pipeline import Run, gate, origin, stages
+from calotype.pipeline import Run, denoiser_stage, gate, origin, session, stages, vae_stage
 from calotype.pipeline.autoencoder import load_autoencoder, save_autoencoder
 from calotype.pipeline.reserve import Ending
 from calotype.pipeline.training import full_settings
@@ -151,9 +151,10 @@ def test_a_timed_run_gives_all_minutes_to_the_denoiser_or_the_usual_share(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 2.4 s of which 1 s went by besides training and 0.3 s in the first stage."""
-    monkeypatch.setattr(stages, "plan_ending", lambda *a: Ending(0, 0.0))
-    monkeypatch.setattr(stages, "spent_on", lambda folder: 0.3)
-    monkeypatch.setattr(stages.Stages, "_overhead", lambda self: 1.0)
+    for stage in (vae_stage, denoiser_stage):
+        monkeypatch.setattr(stage, "plan_ending", lambda *a: Ending(0, 0.0))
+    monkeypatch.setattr(denoiser_stage, "spent_on", lambda folder: 0.3)
+    monkeypatch.setattr(session.Session, "overhead", lambda self: 1.0)
     run = go(made[1], tmp_path / "serves", f"vae.from={made[0]}", steps=None, minutes=0.04)
     assert first_segment(run)["end"] == 0
     assert Journal(run.journal).segments("denoiser")[0].seconds == pytest.approx(2.4 - 1 - 0.3, abs=0.06)
@@ -221,7 +222,7 @@ def test_a_run_stopped_around_the_decision_ends_as_one_left_alone(
     stopped_at(monkeypatch, gate, "examine", call, 1)  # before the look
     stopped_at(monkeypatch, stages.Journal, "add", call, 1)  # after it, before the word is written
     assert not Journal(tmp_path / "stopped" / "run" / "journal.jsonl").segments("vae")
-    stopped_at(monkeypatch, stages, "train_stage", call, 1)  # after it, before a checkpoint
+    stopped_at(monkeypatch, session, "train_stage", call, 1)  # after it, before a checkpoint
     assert first_segment(Run(tmp_path / "stopped" / "run"))["end"] == (0 if serves else 4)
     monkeypatch.setattr(origin, "what_training_mends", lambda *a: pytest.fail("decided again"))
     stopped_at(monkeypatch, loop, "save_checkpoint", call, 1 if serves else 3)
@@ -238,7 +239,7 @@ def test_an_autoencoder_that_changes_under_a_run_is_refused(
     def call() -> Run:
         return go(made[1], tmp_path / "run", f"vae.from={tmp_path / 'own'}")
 
-    stopped_at(monkeypatch, stages, "train_stage", call, 1)
+    stopped_at(monkeypatch, session, "train_stage", call, 1)
     other = ConvVAE(VAEConfig(channels=(32, 48)))
     with torch.no_grad():
         other.last_weight.zero_()

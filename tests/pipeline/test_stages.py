@@ -102,7 +102,7 @@ def test_a_late_first_stage_leaves_the_denoiser_half_its_share(tmp_path: Path, m
         def warn(self, message: str) -> None:
             said.append(message)
 
-    monkeypatch.setattr("calotype.pipeline.stages.spent_on", lambda folder: 120.0)
+    monkeypatch.setattr("calotype.pipeline.denoiser_stage.spent_on", lambda folder: 120.0)
     shapes, settings = paint(tmp_path / "shapes"), {"size": 32, "minutes": 0.1, "overrides": QUICK[1:]}
     run = train(shapes, out=tmp_path / "run", reporter=Listening(), **settings)  # type: ignore[arg-type]
     share = 1 - run.recipe.vae.share

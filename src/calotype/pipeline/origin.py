@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from calotype.core import distributed
 from calotype.core.errors import CorruptFileError, UserError
-from calotype.core.progress import Reporter
 from calotype.images.dataset import PictureSet
 from calotype.latents import Codec, ConvVAE, LatentSet
 from calotype.latents.encoding import weights_sha256
@@ -17,9 +14,10 @@ from calotype.pipeline.autoencoder import USUAL, is_shipped, load_autoencoder
 from calotype.pipeline.gate import what_training_mends
 from calotype.pipeline.latents import latents_of
 from calotype.pipeline.run import Run
+from calotype.pipeline.session import Session
 from calotype.recipes import Recipe, get_recipe
 from calotype.recipes.recipe import VAESection
-from calotype.training.journal import Budget, Journal
+from calotype.training.journal import Journal
 
 BESIDE = ("vae.from", "vae.tune", "vae.gate")  # settings that ask for no first stage of one's own
 
@@ -76,33 +74,25 @@ def origin_facts(journal: Journal) -> dict[str, str]:
     return {}
 
 
-def judge(
-    run: Run,
-    recipe: Recipe,
-    vae: ConvVAE,
-    pictures: PictureSet,
-    budget: Budget,
-    *,
-    mirrored: bool,
-    device: torch.device,
-    reporter: Reporter,
-) -> tuple[dict[str, Any], LatentSet | None]:
+def judge(session: Session, vae: ConvVAE, pictures: PictureSet) -> tuple[dict[str, Any], LatentSet | None]:
     """Whether an autoencoder that came trained learns these pictures too: what goes into the journal, and its latents.
 
     `why` is empty where it does not, and then come the latents, unless nobody looked. Every process of a group calls
     this; rank 0 looks, and its word is what counts.
     """
+    run, recipe, reporter = session.run, session.recipe, session.reporter
     name, tune = recipe.vae.origin, recipe.vae.tune
     told = {"origin": name, "sha256": weights_sha256(vae)}
     if tune != "auto":
         how = "learns these pictures too" if tune == "always" else "is used as it is"
         reporter.say(f"the autoencoder {name} {how}, as vae.tune={tune} has it")
         return {**told, "why": "vae.tune=always" if tune == "always" else ""}, None
-    latents = latents_of(run, pictures, vae, mirrored=mirrored, from_model=None, reporter=reporter)
-    codec = Codec(vae, latents.statistics, recipe.size).to(device)
+    flip = bool(recipe.loss.flip)
+    latents = latents_of(run, pictures, vae, mirrored=flip, from_model=None, reporter=reporter)
+    codec = Codec(vae, latents.statistics, recipe.size).to(session.device)
     why = ""
     if distributed.rank() == 0:
-        why = what_training_mends(run, name, codec, latents, pictures, budget, reporter)
+        why = what_training_mends(run, name, codec, latents, pictures, session.budget, reporter)
     why = distributed.share(why)
     vae.train().requires_grad_(True)  # a codec freezes what it holds
     return {**told, "why": why}, None if why else latents

@@ -18,7 +18,7 @@ from calotype.latents import pretrained_vae_config
 from calotype.pipeline.bundle import load
 from calotype.pipeline.origin import with_origin
 from calotype.pipeline.run import Run
-from calotype.pipeline.stages import Stages
+from calotype.pipeline.stages import run_stages
 from calotype.recipes import Recipe, get_recipe
 from calotype.training.journal import Budget
 
@@ -71,8 +71,17 @@ def train(
                 run.write_config({"data": words, "from": origin, "recipe": asked.model_dump(mode="json")})
             distributed.barrier()
             teller = (reporter or Silent()) if distributed.rank() == 0 else Silent()
-            stages = Stages(run, run.recipe, budget, own_device, teller, started, track, look)
-            stages.run_all(data, from_model)
+            run_stages(
+                run,
+                data,
+                budget,
+                from_model=from_model,
+                device=own_device,
+                reporter=teller,
+                started=started,
+                track=track,
+                look=look,
+            )
             distributed.barrier()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

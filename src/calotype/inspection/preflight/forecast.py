@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from calotype.inspection.preflight.costs import StageCost
-from calotype.pipeline.stages import LEAST_SHARE
+from calotype.pipeline.denoiser_stage import LEAST_SHARE
 from calotype.training.loop import FIRST_PREVIEW
 from calotype.training.settings import LoopConfig
 

@@ -13,8 +13,8 @@ from calotype.inspection.preflight.forecast import Fixed, StageForecast, checkpo
 from calotype.inspection.preflight.rehearsal import Parts, Rehearsal
 from calotype.inspection.preflight.resources import SAFE
 from calotype.latents.cache import MEMORY
+from calotype.pipeline.denoiser_stage import LEAST_SHARE
 from calotype.pipeline.gate import WORTH_FEATURES
-from calotype.pipeline.stages import LEAST_SHARE
 from calotype.training.journal import Budget
 from calotype.training.recovery import stage_setting
 from calotype.training.settings import LoopConfig
