@@ -45,21 +45,12 @@ def settled(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     return ask
 
 
-def test_auto_is_the_shipped_one_unless_a_first_stage_of_ones_own_was_asked_for(
-    settled: Callable[..., str], made: Made, class_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for overrides in ([], ["vae.gate=warn"], ["vae.tune=always"], ["sampling.num_steps=3"], ["vae.from=vae-f8"]):
-        assert settled(*overrides) == "vae-f8"
-    for setting in ("steps=3000", "share=0.4", "loss.l1_weight=0.25", "training.batch_size=16", "from=scratch"):
-        assert settled(f"vae.{setting}") == "scratch"
-    assert settled("vae.network.latent_channels=4") == "scratch"
-    assert settled(recipe="ddpm-64") == "scratch"
-    assert settled("vae.from=vae-f8", recipe="ddpm-64") == "vae-f8"
-    assert settled("vae.from=vae-f8", "vae.steps=3") == "vae-f8"
-    assert settled(f"vae.from={made[0]}") == str(made[0])
-    assert settled(from_model=class_run.folder) == "auto"
-    shutil.rmtree(tmp_path / "models" / "vae-f8")
+def test_it_starts_from_what_is_named_and_else_from_nothing(settled: Callable[..., str], made: Made) -> None:
     assert settled() == "scratch"
+    assert settled("vae.steps=3") == "scratch"
+    assert settled("vae.from=vae-f8") == "vae-f8"
+    assert settled("vae.from=vae-f8", "vae.steps=3", recipe="ddpm-64") == "vae-f8"
+    assert settled(f"vae.from={made[0]}") == str(made[0])
 
 
 def test_what_contradicts_itself_is_refused_in_one_line(
@@ -68,13 +59,12 @@ def test_what_contradicts_itself_is_refused_in_one_line(
     with pytest.raises(UserError, match=r"vae\.network is not that of vae\.from=vae-f8.*vae\.from=scratch"):
         settled("vae.from=vae-f8", "vae.network.latent_channels=8")
     assert settled("vae.from=vae-f8", "vae.network.channels=[32, 48]") == "vae-f8"  # its own
-    for setting in ("vae.from=scratch", "vae.tune=never"):
-        with pytest.raises(UserError, match=f"{setting} beside vae.pretrained=x"):
-            settled(setting, "vae.pretrained=x")
-        with pytest.raises(UserError, match=f"brings its own VAE, beside {setting}"):
-            settled(setting, from_model=class_run.folder)
+    with pytest.raises(UserError, match=r"vae\.from=vae-f8 beside vae\.pretrained=x"):
+        settled("vae.from=vae-f8", "vae.pretrained=x")
+    with pytest.raises(UserError, match=r"brings its own VAE, beside vae\.from=vae-f8"):
+        settled("vae.from=vae-f8", from_model=class_run.folder)
     with pytest.raises(UserError, match=r"vae\.tune=never is about an autoencoder to start from"):
-        settled("vae.from=scratch", "vae.tune=never")
+        settled("vae.tune=never")
     with pytest.raises(UserError, match=r"no autoencoder 'vae-f9': did you mean 'vae-f8'"):
         settled("vae.from=vae-f9")
     assert not (tmp_path / "run").exists()
@@ -85,7 +75,7 @@ def test_one_that_serves_is_taken_as_it_is(made: Made, tmp_path: Path, monkeypat
     looks: list[object] = []
     examine = gate.examine
     monkeypatch.setattr(gate, "examine", lambda *a, **k: (looks.append(k), examine(*a, **k))[1])
-    run = go(made[1], tmp_path / "run", reporter=told)
+    run = go(made[1], tmp_path / "run", "vae.from=vae-f8", reporter=told)
     taken, _ = load_autoencoder(shelf / "vae-f8")
     segment = first_segment(run)
     assert (segment["end"], segment["why"]) == (0, "")
@@ -109,7 +99,7 @@ def test_one_that_serves_is_taken_as_it_is(made: Made, tmp_path: Path, monkeypat
     assert run.load("cpu").recipe.vae.origin == "vae-f8"
 
     shutil.rmtree(shelf / "vae-f8")  # another package, without it: the run has what it needs, and goes on as it was
-    again = go(made[1], tmp_path / "run", steps=3)
+    again = go(made[1], tmp_path / "run", "vae.from=vae-f8", steps=3)
     assert again.facts()["denoiser_steps"] == 3
     assert weights_sha256(again.load("cpu").codec.vae) == weights_sha256(taken)
 
@@ -184,7 +174,7 @@ def test_a_run_that_was_begun_without_the_choice_goes_on_from_scratch(
     assert "vae_from" not in run.facts()
     (run.model / "model.json").write_text(json.dumps(described))
     (run.model / "manifest.json").unlink()
-    assert run.load("cpu").recipe.vae.origin == "auto"  # an old bundle still loads
+    assert run.load("cpu").recipe.vae.origin == "scratch"  # an old bundle still loads
 
 
 class Stopped(BaseException):

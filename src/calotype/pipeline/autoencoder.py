@@ -21,7 +21,6 @@ from calotype.training.journal import Journal
 FORMAT_VERSION = 1
 DESCRIPTION = "autoencoder.json"
 WEIGHTS = "vae.safetensors"
-USUAL = "vae-f8"  # what the recipe `calotype` starts from, where it is shipped
 _KEYS = {"format_version", "network", "facts"}
 
 
@@ -49,12 +48,10 @@ def save_autoencoder(
 def load_autoencoder(name: str | Path) -> tuple[ConvVAE, dict[str, Any]]:
     """The autoencoder `name`, float32 on the CPU, and its facts: a shipped one, the folder of one, or a model's.
 
-    A model is a shipped one, a bundle, or a run whose first stage is done. A shipped autoencoder goes before a folder
-    of its name here, which `./name` reaches. Raises UserError where there is none, or none that can be trained on.
+    A model is a shipped one, a bundle, or a run whose first stage is done. Raises UserError where there is none, or
+    none that can be trained on.
     """
     place = shipped.locate(name)
-    if is_shipped(str(name)):
-        place = shipped.Place("autoencoder", shipped.shipped_folder() / name)
     if place is None:
         known = shipped.shipped_names()
         mend = nearest(str(name), known) if known else "give the folder of a run, of a model or of an autoencoder"
@@ -71,11 +68,6 @@ def load_autoencoder(name: str | Path) -> tuple[ConvVAE, dict[str, Any]]:
     if not isinstance(vae, ConvVAE):
         raise UserError(f"{name} has a VAE that diffusers trained", "name that one with --set vae.pretrained=...")
     return vae.requires_grad_(True), facts
-
-
-def is_shipped(name: str) -> bool:
-    """Whether an autoencoder of this name comes with the package; reads nothing of it."""
-    return Path(name).name == name and (shipped.shipped_folder() / name / DESCRIPTION).is_file()
 
 
 def _read(folder: Path) -> tuple[ConvVAE, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from calotype.core import distributed
@@ -10,7 +9,7 @@ from calotype.core.errors import CorruptFileError, UserError
 from calotype.images.dataset import PictureSet
 from calotype.latents import Codec, ConvVAE, LatentSet
 from calotype.latents.encoding import weights_sha256
-from calotype.pipeline.autoencoder import USUAL, is_shipped, load_autoencoder
+from calotype.pipeline.autoencoder import load_autoencoder
 from calotype.pipeline.gate import what_training_mends
 from calotype.pipeline.latents import latents_of
 from calotype.pipeline.run import Run
@@ -19,39 +18,20 @@ from calotype.recipes import Recipe, get_recipe
 from calotype.recipes.recipe import VAESection
 from calotype.training.journal import Journal
 
-BESIDE = ("vae.from", "vae.tune", "vae.gate")  # settings that ask for no first stage of one's own
 
-
-def with_origin(run: Run, asked: Recipe, overrides: Sequence[str]) -> VAESection:
-    """The first stage's settings with `from` decided, once for a run, and the network of the autoencoder it names.
-
-    A run that was begun before there was such a choice keeps "auto", and trains from nothing as it did.
-    """
-    section, known = asked.vae, run.recipe.vae if run.config.exists() and run.journal.exists() else None
-    name = section.origin
-    if name == "auto":
-        name = _usual(asked, overrides) if known is None else known.origin
-    section = section.model_copy(update={"origin": name})
+def with_origin(run: Run, asked: Recipe) -> VAESection:
+    """The first stage's settings with the network of the autoencoder that it starts from, where it starts from one."""
+    section = asked.vae
     if section.taken is None:
-        if section.tune != "auto":
-            raise UserError(
-                f"vae.tune={section.tune} is about an autoencoder to start from, and there is none",
-                "name one with --set vae.from=..., or leave it out",
-            )
         return section
+    known = run.recipe.vae if run.config.exists() and run.journal.exists() else None
+    name = section.origin
     network = known.network if known and known.origin == name else load_autoencoder(name)[0].config
     if section.network not in (network, get_recipe(asked.name, asked.size).vae.network):
         raise UserError(
             f"vae.network is not that of vae.from={name}", "leave vae.network out, or --set vae.from=scratch"
         )
     return section.model_copy(update={"network": network})
-
-
-def _usual(asked: Recipe, overrides: Sequence[str]) -> str:
-    """What "auto" stands for: the shipped autoencoder, unless a first stage of one's own was asked for."""
-    paths = [assignment.partition("=")[0].strip() for assignment in overrides]
-    own = any(path == "vae" or (path.startswith("vae.") and path not in BESIDE) for path in paths)
-    return USUAL if asked.name == "calotype" and not own and is_shipped(USUAL) else "scratch"
 
 
 def take(section: VAESection, journal: Journal) -> ConvVAE:

@@ -114,9 +114,8 @@ def full_settings(
     """The recipe in full: named, sized for the data, overridden."""
     asked = get_recipe(recipe, size).with_overrides([f"seed={seed}", *overrides])
     if from_model is not None:
-        for name, value in (("vae.from", asked.vae.origin), ("vae.tune", asked.vae.tune)):
-            if value != "auto":
-                raise UserError(f"{from_model} brings its own VAE, beside {name}={value}", "leave one of them out")
+        if asked.vae.taken is not None:
+            raise UserError(f"{from_model} brings its own VAE, beside vae.from={asked.vae.origin}", "leave one out")
         model = load(from_model, "cpu")
         asked = asked.model_copy(update={"vae": asked.vae.model_copy(update={"network": model.recipe.vae.network})})
     elif asked.vae.pretrained is not None:
@@ -125,7 +124,7 @@ def full_settings(
         network = known.network if known and same else pretrained_vae_config(asked.vae.pretrained)
         asked = asked.model_copy(update={"vae": asked.vae.model_copy(update={"network": network})})
     else:
-        asked = asked.model_copy(update={"vae": with_origin(run, asked, overrides)})
+        asked = asked.model_copy(update={"vae": with_origin(run, asked)})
     f = asked.vae.network.downsampling
     levels = 2 ** (len(asked.network.channels) - 1)
     if asked.size % (f * levels):

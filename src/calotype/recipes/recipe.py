@@ -24,9 +24,9 @@ from calotype.training.vae_objective import VAELossConfig
 class VAESection(Config):
     """Stage one. `steps` holds under --steps; under --minutes the stage gets `share` of the time.
 
-    `from` (`origin` in Python) names what to start with: a shipped autoencoder, the folder of one, a run or a bundle;
-    "scratch" is none, and "auto" the shipped one where the recipe is calotype and nothing else of the section was asked
-    for. `tune`: whether that learns these pictures too: "auto" where the gate's look at what it gives asks for it.
+    `from` (`origin` in Python) names what to start with: a shipped model or autoencoder, a run, or the folder of a
+    bundle or an autoencoder; "scratch" is none. `tune`: whether that learns these pictures too: "auto" where the gate's
+    look at what it gives asks for it.
     `pretrained` names a diffusers AutoencoderKL or AutoencoderTiny, by folder or hub id, that is used as it is instead;
     `network` is then its config. A model exports to diffusers with `network.family` "diffusers" or a pretrained
     AutoencoderKL, to ONNX with any. `gate`: what latents that are not fit to learn from do to the run.
@@ -34,7 +34,7 @@ class VAESection(Config):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    origin: str = Field("auto", alias="from", min_length=1)
+    origin: str = Field("scratch", alias="from", min_length=1)
     tune: Literal["auto", "always", "never"] = "auto"
     pretrained: str | None = None
     steps: int = Field(3000, ge=1)
@@ -47,14 +47,18 @@ class VAESection(Config):
     @property
     def taken(self) -> str | None:
         """The autoencoder to start with, by name or path; None where the first stage starts from nothing of ours."""
-        return None if self.origin in ("auto", "scratch") else self.origin
+        return None if self.origin == "scratch" else self.origin
 
     @model_validator(mode="after")
     def _comes_from_one_place(self) -> Self:
         """Refuse two origins at once (UserError)."""
-        for name, value in (("vae.from", self.origin), ("vae.tune", self.tune)):
-            if self.pretrained is not None and value != "auto":
-                raise UserError(f"{name}={value} beside vae.pretrained={self.pretrained}", "leave one of them out")
+        if self.pretrained is not None and self.taken is not None:
+            raise UserError(f"vae.from={self.origin} beside vae.pretrained={self.pretrained}", "leave one of them out")
+        if self.tune != "auto" and self.taken is None:
+            raise UserError(
+                f"vae.tune={self.tune} is about an autoencoder to start from, and there is none",
+                "name one with --set vae.from=..., or leave it out",
+            )
         return self
 
 

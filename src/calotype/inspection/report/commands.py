@@ -38,9 +38,7 @@ def command_again(run: Path, facts: Mapping[str, Any], out: str = "runs/again") 
     if facts.get("vae_steps"):
         changed["vae.steps"] = facts["vae_steps"]
     section = recipe.get("vae") or {}
-    elsewhere = (
-        config.get("from") or section.get("pretrained") or section.get("from", "auto") not in ("auto", "scratch")
-    )
+    elsewhere = config.get("from") or section.get("pretrained") or section.get("from", "scratch") != "scratch"
     for path, value in changed.items():
         if path != "seed" and not (elsewhere and path.startswith("vae.network")):
             words += ["--set", f"{path}={json.dumps(value)}"]
