@@ -33,6 +33,7 @@ CONTESTS: dict[str, dict[str, str]] = {
     "first-stage": {
         "scratch": "--set vae.from=scratch",
         "vae-f8": "--set vae.from=vae-f8",
+        "vae-f8-tuned": "--set vae.from=vae-f8 --set vae.tune=always",
     },
 }
 # The command line under the processor's clock: every budget, rate and interval of the library is by time.monotonic.
