@@ -2,7 +2,9 @@
 # vae-f8 from nothing: the autoencoder that trainings of your own pictures start from. The same command continues where it
 # was stopped.
 #
-# First   pip install -c constraints.txt -e '.[demo]', and fetch the packages of emoji that runs/openmoji-64.sh names
+# First   pip install -c constraints.txt -e '.[demo]'           (Python 3.11; every version is in constraints.txt)
+#         mkdir -p runs/packages && (cd runs/packages && npm pack @iconify-json/noto@1.2.9 @iconify-json/twemoji@1.2.5 \
+#           @iconify-json/fluent-emoji@1.2.7 @iconify-json/fluent-emoji-flat@1.2.6 @iconify-json/emojione@1.2.3)
 # Then    runs/vae-f8.sh DATA.tar                               (the photographs of runs/landscapes-128.sh, as a tar)
 #
 # It makes runs/emoji-styles, runs/vae-pictures (40,143 pictures) and runs/vae-f8, packs src/calotype/models/vae-f8, and
@@ -14,13 +16,13 @@ if [ $# -ne 1 ] || [ ! -f "$1" ]; then
 fi
 DATA=$(realpath "$1")
 cd "$(dirname "$0")/.."
-export OMP_WAIT_POLICY=passive # threads that wait without spinning
+export OMP_NUM_THREADS=1
 
 PYTHON=${PYTHON:-.venv/bin/python}
 PACKAGES=${PACKAGES:-runs/packages}
 RUN=runs/vae-f8
 SEED=0
-VAE_STEPS=15000
+VAE_STEPS=12720
 
 "$PYTHON" runs/emoji_styles.py "$PACKAGES" runs/emoji-styles --size 64
 "$PYTHON" runs/vae_pictures.py runs/emoji-styles "$DATA" runs/vae-pictures

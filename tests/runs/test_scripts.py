@@ -99,7 +99,7 @@ def test_without_pictures_it_says_which(checkout: Path, script: str) -> None:
 
 
 def test_the_versions_that_are_named_are_those_that_are_checked() -> None:
-    text = (RUNS / "openmoji-64.sh").read_text()
+    text = (RUNS / "vae-f8.sh").read_text()
     script = (RUNS / "emoji_styles.py").read_text()
     named = dict(re.findall(r"@iconify-json/([\w-]+)@([\d.]+)", text))
     assert named == dict(re.findall(r"@iconify-json/([\w-]+)@([\d.]+)", script))
