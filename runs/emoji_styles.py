@@ -150,7 +150,7 @@ def main() -> int:
         return 0
     try:
         counts = write(all_styles(options.packages, options.size), options.out)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     told = ", ".join(f"{count:,} {style}" for style, count in counts.items())

@@ -22,24 +22,14 @@ DATA=$(realpath "$1")
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 # one core; another one can make openmoji-64 meanwhile
 
+source runs/finish.bash
+
 PYTHON=${PYTHON:-.venv/bin/python}
-RUN=runs/landscapes-128
 SEED=0
 VAE_STEPS=5000
 STEPS=6000
 
-"$PYTHON" -m calotype train "$DATA" --out "$RUN" --size 128 --seed "$SEED" --steps "$STEPS" \
+"$PYTHON" -m calotype train "$DATA" --out runs/landscapes-128 --size 128 --seed "$SEED" --steps "$STEPS" \
   --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]'
 
-# How it draws best is chosen by measure, once.
-if [ ! -f "$RUN/swept" ]; then
-  "$PYTHON" -m calotype evaluate "$RUN" --sweep --seed "$SEED"
-  touch "$RUN/swept"
-fi
-
-# 512 training pictures' captions, two pictures of each, and as many that were held out.
-if [ ! "$RUN/evaluation.json" -nt "$RUN/swept" ]; then
-  "$PYTHON" -m calotype evaluate "$RUN" --prompts 512 -n 2 --seed "$SEED"
-fi
-
-"$PYTHON" runs/pack.py "$RUN" landscapes-128
+finish landscapes-128 512 2

@@ -10,24 +10,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 # one core; another one can make landscapes-128 meanwhile
 
+source runs/finish.bash
+
 PYTHON=${PYTHON:-.venv/bin/python}
-RUN=runs/openmoji-64
 SEED=0
 VAE_STEPS=12000
 STEPS=7000
 
-"$PYTHON" -m calotype train openmoji --out "$RUN" --size 64 --seed "$SEED" --steps "$STEPS" \
+"$PYTHON" -m calotype train openmoji --out runs/openmoji-64 --size 64 --seed "$SEED" --steps "$STEPS" \
   --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]'
 
-# How it draws best is chosen by measure, once.
-if [ ! -f "$RUN/swept" ]; then
-  "$PYTHON" -m calotype evaluate "$RUN" --sweep --seed "$SEED"
-  touch "$RUN/swept"
-fi
-
-# 192 captions of training and all that were held out, four pictures of each, beside 512 real ones.
-if [ ! "$RUN/evaluation.json" -nt "$RUN/swept" ]; then
-  "$PYTHON" -m calotype evaluate "$RUN" --prompts 192 -n 4 --seed "$SEED"
-fi
-
-"$PYTHON" runs/pack.py "$RUN" openmoji-64
+finish openmoji-64 192 4

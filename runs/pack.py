@@ -243,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{given.out / given.name}: {one / 1e6:.1f} MB; all models: {everything / 1e6:.1f} MB", file=sys.stderr)
         if everything > MOST_BYTES:
             raise UserError(f"{given.out} has more than {MOST_BYTES / 1e6:.0f} MB", "the package must stay small")
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

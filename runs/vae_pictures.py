@@ -90,7 +90,7 @@ def main() -> int:
         return 0
     try:
         counts = write(options.styles, options.landscapes, options.out)
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{options.out}: {counts['train']:,} pictures to train on, {counts['test']:,} held out", file=sys.stderr)

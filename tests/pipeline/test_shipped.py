@@ -12,8 +12,9 @@ import pytest
 
 from calotype.core.errors import UserError
 from calotype.core.files import read_json, write_folder, write_json
-from calotype.pipeline import Run, list_models, load, locate, shipped
+from calotype.pipeline import Run, list_models, load, shipped
 from calotype.pipeline.bundle import rewrite_bundle
+from calotype.pipeline.shipped import locate
 
 
 @pytest.fixture

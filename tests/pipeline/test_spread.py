@@ -11,8 +11,10 @@ from calotype.core import distributed
 from calotype.core.progress import Silent
 from calotype.latents import ConvVAE, LatentStatistics, VAEConfig
 from calotype.pipeline import Run, origin, train
+from calotype.pipeline.session import Session
 from calotype.recipes import get_recipe
-from calotype.training.journal import Budget
+from calotype.training.journal import Budget, Journal
+from calotype.training.tracking import Trackers
 from tests import ranks
 from tests.pipeline.conftest import QUICK, paint
 
@@ -32,16 +34,18 @@ def decided(folder: Path, first: str) -> list[object]:
         here = first if distributed.rank() == 0 else "another's word"
         origin.what_training_mends = lambda *a: here  # type: ignore[assignment,misc]
         vae, recipe = ConvVAE(VAEConfig(latent_channels=1)), get_recipe("calotype", 32).with_overrides(["vae.from=x"])
-        told, latents = origin.judge(
-            Run(folder),
-            recipe,
-            vae,
-            None,
-            Budget(steps=1),
-            mirrored=False,
+        run = Run(folder)
+        session = Session(
+            run=run,
+            recipe=recipe,
+            budget=Budget(steps=1),
             device=device,
-            reporter=Silent(),  # type: ignore[arg-type]
+            reporter=Silent(),
+            started=0.0,
+            journal=Journal(run.journal),
+            trackers=Trackers(folder, [], project="", run="", config={}, reporter=Silent()),
         )
+        told, latents = origin.judge(session, vae, SimpleNamespace())  # type: ignore[arg-type]
     return [told["why"], latents is None]
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from calotype.pipeline.diffuser import Diffuser
     from calotype.pipeline.pipeline import Frame, Pipeline
     from calotype.pipeline.run import Run
-    from calotype.pipeline.shipped import list_models, locate, shipped_folder
+    from calotype.pipeline.shipped import list_models
     from calotype.pipeline.training import train
 
 _HOMES = {
@@ -17,9 +17,9 @@ _HOMES = {
     "calotype.pipeline.diffuser": ["Diffuser"],
     "calotype.pipeline.pipeline": ["Frame", "Pipeline"],
     "calotype.pipeline.run": ["Run"],
-    "calotype.pipeline.shipped": ["list_models", "locate", "shipped_folder"],
+    "calotype.pipeline.shipped": ["list_models"],
     "calotype.pipeline.training": ["train"],
 }
-__all__ = ["Diffuser", "Frame", "Pipeline", "Run", "list_models", "load", "locate", "shipped_folder", "train"]
+__all__ = ["Diffuser", "Frame", "Pipeline", "Run", "list_models", "load", "train"]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -45,15 +45,14 @@ def rewrite_bundle(
     weights: Mapping[str, Tensor] | None = None,
     facts: Mapping[str, Any] | None = None,
     samples: Any = None,
-    half: bool | None = None,
 ) -> Pipeline:
     """Give the bundle in `folder` other defaults, denoiser weights or facts, with card and manifest; returns the model.
 
     `facts` are laid over those there are (None removes one); what is not given stays, and so do other files in the
-    folder, and float16 where `half` says nothing. A reader sees the old bundle or the new one. Raises UserError for a
-    bundle that is damaged, or for weights that are another network's or that float16 cannot hold.
+    folder, and float16. A reader sees the old bundle or the new one. Raises UserError for a bundle that is damaged, or
+    for weights that are another network's or that float16 cannot hold.
     """
-    half = is_half(folder / "denoiser.safetensors") if half is None else half
+    half = is_half(folder / "denoiser.safetensors")
     model = load_bundle(folder, torch.device("cpu"))
     if weights is not None:
         load_weights(model.network, dict(weights), folder / "denoiser.safetensors")
