@@ -30,11 +30,6 @@ CONTESTS: dict[str, dict[str, str]] = {
         "text-128": "--size 128 --recipe text-128",
         "calotype": "--size 128 --set condition=text --set vae.from=scratch",
     },
-    "first-stage": {
-        "scratch": "--set vae.from=scratch",
-        "vae-f8": "--set vae.from=vae-f8",
-        "vae-f8-tuned": "--set vae.from=vae-f8 --set vae.tune=always",
-    },
 }
 # The command line under the processor's clock: every budget, rate and interval of the library is by time.monotonic.
 BY_THE_PROCESSOR = "import time; time.monotonic = time.process_time; from calotype.cli.main import main; main()"

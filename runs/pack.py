@@ -1,6 +1,6 @@
 """A finished and evaluated run as a model that the package carries: float16, with its card and a sheet of samples.
 
-    python runs/pack.py RUN NAME [--scores FILE] [--autoencoder] [--out src/calotype/models]
+    python runs/pack.py RUN NAME [--scores FILE] [--out src/calotype/models]
 
 runs/NAME.md says what no run knows: whose pictures these were, what their licence means, on what machine it was trained
 and where it fails. FILE is a record of `calotype evaluate RUN --data DATA --out FILE`, where the scores to tell are not
@@ -12,40 +12,31 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import yaml
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from calotype.core.config import Config
 from calotype.core.errors import UserError
 from calotype.core.files import read_json
 from calotype.core.tensors import halved
-from calotype.images.dataset import load_prepared
 from calotype.images.grid import plot_images
-from calotype.images.pixels import to_float, to_uint8
+from calotype.images.pixels import to_uint8
 from calotype.inspection.scores.subject import denoiser_digest
-from calotype.pipeline import Pipeline, Run, load, previews
-from calotype.pipeline.autoencoder import load_autoencoder, save_autoencoder
+from calotype.pipeline import Pipeline, Run, load
 from calotype.pipeline.bundle import save_bundle
-from calotype.pipeline.card_training import duration
 from calotype.pipeline.weights import spent_on
-
-if TYPE_CHECKING:
-    from calotype.latents import ConvVAE
 
 HERE = Path(__file__).parent
 MODELS = HERE.parent / "src" / "calotype" / "models"
 MOST_BYTES = 40_000_000  # of everything that the package carries
 SEEDS = 16
 LEVELS_ON_AVERAGE = 1.0  # of 255, by which float16 may change a picture
-LIMITS = "What it cannot do"
-VAE_MEASURES = ("held_out_psnr", "held_out_ssim", "held_out_l1")
 
 
 class Head(Config):
@@ -87,15 +78,15 @@ def read_notes(path: Path) -> Notes:
     return Notes(Head.parse(values or {}, str(path)), sections)
 
 
-def pack_model(run: Run, name: str, notes: Notes, scores: Path | None, out: Path) -> list[str]:
-    """Write out/NAME; returns what there is to tell of it."""
+def pack_model(run: Run, name: str, notes: Notes, scores: Path | None, out: Path) -> str:
+    """Write out/NAME; returns the scores, as its card tells them."""
     if not (run.model / "model.json").is_file():
         raise UserError(f"{run.folder} is not a finished run", "give its train command again")
     full = load(run.model, "cpu")
     facts = full.facts | {
         "name": name,
         "shipped": name,
-        "data": full.facts["data"] | _origin(notes),
+        "data": full.facts["data"] | notes.head.model_dump(include={"source", "licence", "attribution"}),
         "notes": notes.sections,
         "scores": _scores(run, full, scores) | {"data": notes.head.source},
         "trained": _trained(run, full, name, notes),
@@ -107,43 +98,7 @@ def pack_model(run: Run, name: str, notes: Notes, scores: Path | None, out: Path
     facts["sheet"] = f"Nothing was chosen: a row for each {_asked(requests)}, from seeds 0 to {SEEDS - 1}."
     save_bundle(half, out / name, _sheet(half, requests), half=True)
     card = (out / name / "README.md").read_text(encoding="utf-8")
-    return ["## Scores" + card.split("\n## Scores")[1].split("\n## ")[0].rstrip()]
-
-
-def pack_autoencoder(run: Run, name: str, notes: Notes, out: Path) -> list[str]:
-    """Write out/NAME with the VAE of the run alone; returns what there is to tell of it."""
-    pictures, (full, known) = load_prepared(run.data), load_autoencoder(run.folder)
-    if pictures is None or "measured" not in known:
-        raise UserError(f"{run.folder} is not a finished run", "give its train command again")
-    half = _rounded_module(full)
-    images = to_float(pictures.pixels[previews.shown_ids(pictures)])
-    with torch.no_grad():
-        compared = _compared(*(vae.decode(vae.encode(images)[0]).clamp(-1, 1) for vae in (full, half)))
-    steps, batch = int(known["vae_steps"]), run.recipe.vae.training.batch_size
-    training = (
-        f"{steps:,} steps of {batch} pictures in {duration(spent_on(run.vae))}, seed {run.recipe.seed}; machine: "
-        f"{notes.head.machine}. Again, from nothing: `runs/{name}.sh` in calotype's repository. Its weights are "
-        f"float16 here: what they give back differs from float32 by {compared['mean']:.2g} of 255 levels on average."
-    )
-    facts = {
-        "name": name,
-        "data": {**known["data"], **_origin(notes)},
-        "versions": known["versions"],
-        "vae_parameters": known["vae_parameters"],
-        "vae_steps": steps,
-        "measured": {key: value for key, value in known["measured"].items() if key in VAE_MEASURES},
-        "training": training,
-        "limits": notes.sections.get(LIMITS, ""),
-    }
-    with tempfile.TemporaryDirectory() as aside:
-        previews.reconstructions(half, pictures, previews.shown_ids(pictures), Path(aside) / "sheet.png")
-        with Image.open(Path(aside) / "sheet.png") as sheet:
-            save_autoencoder(half, facts, out / name, half=True, samples=sheet)
-    return [training, *(f"{key}: {value:.4g}" for key, value in facts["measured"].items())]
-
-
-def _origin(notes: Notes) -> dict[str, str]:
-    return notes.head.model_dump(include={"source", "licence", "attribution"})
+    return "## Scores" + card.split("\n## Scores")[1].split("\n## ")[0].rstrip()
 
 
 def _scores(run: Run, model: Pipeline, file: Path | None) -> dict[str, Any]:
@@ -176,13 +131,6 @@ def _rounded(model: Pipeline) -> Pipeline:
     other = copy.deepcopy(model)
     for module in (other.network, other.codec.vae):
         module.load_state_dict(halved(module.state_dict()))
-    return other
-
-
-def _rounded_module(vae: ConvVAE) -> ConvVAE:
-    other = copy.deepcopy(vae)
-    assert isinstance(other, nn.Module)
-    other.load_state_dict(halved(other.state_dict()))
     return other
 
 
@@ -228,17 +176,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument("--scores", type=Path)
-    parser.add_argument("--autoencoder", action="store_true")
     parser.add_argument("--notes", type=Path, help="default: runs/NAME.md")
     parser.add_argument("--out", type=Path, default=MODELS)
     given = parser.parse_args(arguments)
     try:
         run, notes = Run(given.run), read_notes(given.notes or HERE / f"{given.name}.md")
-        if given.autoencoder:
-            lines = pack_autoencoder(run, given.name, notes, given.out)
-        else:
-            lines = pack_model(run, given.name, notes, given.scores, given.out)
-        print("\n".join(lines))
+        print(pack_model(run, given.name, notes, given.scores, given.out))
         one, everything = size_of(given.out / given.name), size_of(given.out)
         print(f"{given.out / given.name}: {one / 1e6:.1f} MB; all models: {everything / 1e6:.1f} MB", file=sys.stderr)
         if everything > MOST_BYTES:

@@ -31,13 +31,13 @@ from calotype.inspection.preflight.rehearsal import Parts, Rehearsal
 from calotype.inspection.preflight.verdict import foreseen
 from calotype.latents import ConvVAE, VAEConfig
 from calotype.pipeline import train
-from calotype.pipeline.autoencoder import save_autoencoder
 from calotype.recipes import get_recipe
 from calotype.training.engine import Engine
 from calotype.training.journal import Budget
 from calotype.training.post_hoc import PostHocConfig
 from calotype.training.settings import LoopConfig
 from tests.pipeline.conftest import QUICK, paint
+from tests.pipeline.origins import with_vae
 
 CPU = torch.device("cpu")
 SETTINGS = [*QUICK, "training.validate_every=3", "training.checkpoint_seconds=1000"]
@@ -388,7 +388,7 @@ def test_an_autoencoder_to_start_from_costs_training_only_where_it_learns(
     shorten(monkeypatch)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_autoencoder(ConvVAE(VAEConfig()), {}, tmp_path / "raw")
+        with_vae(ConvVAE(VAEConfig()), tmp_path / "raw")
     recipe = get_recipe("calotype", 32).with_overrides([*SETTINGS, f"vae.from={tmp_path / 'raw'}", f"vae.tune={tune}"])
     source = open_source(paint(tmp_path / "shapes"), size=32)
     rehearsal = Rehearsal(tmp_path, Listing(source), recipe, CPU, Silent(), Budget(steps=7))
@@ -412,7 +412,7 @@ def test_a_plan_says_what_becomes_of_the_autoencoder(
 ) -> None:
     """One that serves is not trained, all minutes are the denoiser's, and the lines of the command tell it."""
     rehearsal, parts = measured_run
-    recipe = rehearsal.recipe.with_overrides(["vae.from=vae-f8"])
+    recipe = rehearsal.recipe.with_overrides(["vae.from=shapes-32"])
     taking = copy.copy(rehearsal)
     taking.recipe = recipe
     found = foreseen(taking, replace(parts, vae=None, taken=""), Budget(minutes=5), None, 10**12, [])
@@ -420,7 +420,7 @@ def test_a_plan_says_what_becomes_of_the_autoencoder(
     assert list(found["stages"]) == ["denoiser"]
     assert found["stages"]["denoiser"]["steps"] > 1.3 * own["stages"]["denoiser"]["steps"]
     told = {"data": "x", "files": 1, "size": 32, "recipe": "calotype", "budget": "", "device": "cuda"}
-    assert "vae         vae-f8, which is not trained" in _above({**told, **found})
-    asks = {"vae_from": {"name": "vae-f8", "learns": "it loses much"}}
-    assert "vae         vae-f8, which learns these pictures too: it loses much" in _above({**told, **asks})
+    assert "vae         shapes-32, which is not trained" in _above({**told, **found})
+    asks = {"vae_from": {"name": "shapes-32", "learns": "it loses much"}}
+    assert "vae         shapes-32, which learns these pictures too: it loses much" in _above({**told, **asks})
     assert len(_above({**told, **own})) == 2

@@ -1,4 +1,4 @@
-"""A small autoencoder that serves drawn shapes, put up as a shipped one, and pictures that it cannot do."""
+"""A small model whose VAE serves drawn shapes, put up as a shipped one, and pictures that it cannot do."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from calotype.core.progress import Silent
+from calotype.latents import Codec, ConvVAE, LatentStatistics
+from calotype.network.unet import UNet
 from calotype.pipeline import Run, shipped, train
-from calotype.pipeline.autoencoder import load_autoencoder, save_autoencoder
+from calotype.pipeline.bundle import assemble, save_bundle
+from calotype.recipes import get_recipe
 from tests.pipeline.conftest import QUICK, paint
 
 PLAIN = [setting for setting in QUICK if not setting.startswith("vae.")]  # nothing of the first stage is asked for
@@ -52,23 +56,32 @@ def first_segment(run: Run) -> dict[str, Any]:
     return next(event for event in events if event.get("stage") == "vae")
 
 
-def put_up(monkeypatch: pytest.MonkeyPatch, home: Path, *autoencoders: Path) -> Path:
-    """Have the package carry these autoencoders and nothing else."""
+def put_up(monkeypatch: pytest.MonkeyPatch, home: Path, *models: Path) -> Path:
+    """Have the package carry these models and nothing else."""
     (home / "models").mkdir()
-    for folder in autoencoders:
+    for folder in models:
         shutil.copytree(folder, home / "models" / folder.name)
     monkeypatch.setattr(shipped, "shipped_folder", lambda: home / "models")
     return home / "models"
 
 
 def make_autoencoder(home: Path) -> tuple[Path, Path]:
-    """The folder of an autoencoder of drawn shapes, and the shapes."""
+    """The bundle of a model with an autoencoder of drawn shapes, and the shapes."""
     shapes = paint(home / "shapes")
     settings = ["vae.steps=120", "vae.training.batch_size=8", "vae.training.ema_halflife=80"]
     run = train(
         shapes, out=home / "run", size=32, steps=1, overrides=[*PLAIN, *settings, "vae.network.channels=[32, 48]"]
     )
-    vae, facts = load_autoencoder(run.folder)
-    facts = {"name": "vae-f8", "measured": {"held_out_psnr": facts["measured"]["held_out_psnr"]}}
-    save_autoencoder(vae, facts, home / "vae-f8", half=True)
-    return home / "vae-f8", shapes
+    shutil.copytree(run.model, home / "shapes-32")
+    return home / "shapes-32", shapes
+
+
+def with_vae(vae: ConvVAE, folder: Path) -> Path:
+    """The bundle of a model with this VAE and a small denoiser that learnt nothing."""
+    recipe = get_recipe("calotype", 32).with_overrides(QUICK)
+    statistics = LatentStatistics(mean=(0.0,) * 4, std=(1.0,) * 4, bound=1.0)
+    recipe = recipe.model_copy(update={"vae": recipe.vae.model_copy(update={"network": vae.config})})
+    codec = Codec(vae, statistics, recipe.size)
+    facts = {"name": folder.name}
+    save_bundle(assemble(recipe, codec, UNet(recipe.network), [], facts, torch.device("cpu")), folder)
+    return folder

@@ -136,12 +136,12 @@ def test_cost_machine_and_script_where_they_are_known() -> None:
 
 
 def test_a_first_stage_that_began_with_an_autoencoder() -> None:
-    text = told(vae_from="vae-f8", vae_from_sha256="abcdef0123456789", vae_steps=0)
-    assert "547,688 parameters, that of vae-f8 (sha256 abcdef012345), as it is; latents" in text
-    assert "--steps 1703 --set vae.from=vae-f8`" in text
-    text = told(vae_from="vae-f8", vae_from_sha256="abcdef0123456789")
-    assert "that of vae-f8 (sha256 abcdef012345), and 1,750 steps more; latents" in text
-    assert "--set vae.from=vae-f8 --set vae.steps=1750`" in text
+    text = told(vae_from="photos-128", vae_from_sha256="abcdef0123456789", vae_steps=0)
+    assert "547,688 parameters, that of photos-128 (sha256 abcdef012345), as it is; latents" in text
+    assert "--steps 1703 --set vae.from=photos-128`" in text
+    text = told(vae_from="photos-128", vae_from_sha256="abcdef0123456789")
+    assert "that of photos-128 (sha256 abcdef012345), and 1,750 steps more; latents" in text
+    assert "--set vae.from=photos-128 --set vae.steps=1750`" in text
 
 
 def test_a_shipped_model_is_called_by_its_name_and_says_what_a_person_wrote_of_it() -> None:

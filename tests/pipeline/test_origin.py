@@ -18,12 +18,12 @@ from calotype.inspection.resume import differences, fingerprint
 from calotype.latents import ConvVAE, VAEConfig
 from calotype.latents.encoding import weights_sha256
 from calotype.pipeline import Run, denoiser_stage, gate, origin, session, stages, vae_stage
-from calotype.pipeline.autoencoder import load_autoencoder, save_autoencoder
+from calotype.pipeline.autoencoder import load_autoencoder
 from calotype.pipeline.reserve import Ending
 from calotype.pipeline.training import full_settings
 from calotype.training import loop
 from calotype.training.journal import Journal
-from tests.pipeline.origins import FEW, PLAIN, Told, first_segment, go, make_autoencoder, paint_weave, put_up
+from tests.pipeline.origins import FEW, PLAIN, Told, first_segment, go, make_autoencoder, paint_weave, put_up, with_vae
 
 Made = tuple[Path, Path]
 
@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.fixture
 def settled(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What `vae.from` becomes where vae-f8 is shipped."""
+    """What `vae.from` becomes where shapes-32 is shipped."""
     put_up(monkeypatch, tmp_path, made[0])
 
     def ask(*overrides: str, recipe: str = "calotype", from_model: Path | None = None) -> str:
@@ -48,25 +48,25 @@ def settled(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
 def test_it_starts_from_what_is_named_and_else_from_nothing(settled: Callable[..., str], made: Made) -> None:
     assert settled() == "scratch"
     assert settled("vae.steps=3") == "scratch"
-    assert settled("vae.from=vae-f8") == "vae-f8"
-    assert settled("vae.from=vae-f8", "vae.steps=3", recipe="ddpm-64") == "vae-f8"
+    assert settled("vae.from=shapes-32") == "shapes-32"
+    assert settled("vae.from=shapes-32", "vae.steps=3", recipe="ddpm-64") == "shapes-32"
     assert settled(f"vae.from={made[0]}") == str(made[0])
 
 
 def test_what_contradicts_itself_is_refused_in_one_line(
     settled: Callable[..., str], class_run: Run, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"vae\.network is not that of vae\.from=vae-f8.*vae\.from=scratch"):
-        settled("vae.from=vae-f8", "vae.network.latent_channels=8")
-    assert settled("vae.from=vae-f8", "vae.network.channels=[32, 48]") == "vae-f8"  # its own
-    with pytest.raises(UserError, match=r"vae\.from=vae-f8 beside vae\.pretrained=x"):
-        settled("vae.from=vae-f8", "vae.pretrained=x")
-    with pytest.raises(UserError, match=r"brings its own VAE, beside vae\.from=vae-f8"):
-        settled("vae.from=vae-f8", from_model=class_run.folder)
+    with pytest.raises(UserError, match=r"vae\.network is not that of vae\.from=shapes-32.*vae\.from=scratch"):
+        settled("vae.from=shapes-32", "vae.network.latent_channels=8")
+    assert settled("vae.from=shapes-32", "vae.network.channels=[32, 48]") == "shapes-32"  # its own
+    with pytest.raises(UserError, match=r"vae\.from=shapes-32 beside vae\.pretrained=x"):
+        settled("vae.from=shapes-32", "vae.pretrained=x")
+    with pytest.raises(UserError, match=r"brings its own VAE, beside vae\.from=shapes-32"):
+        settled("vae.from=shapes-32", from_model=class_run.folder)
     with pytest.raises(UserError, match=r"vae\.tune=never is about an autoencoder to start from"):
         settled("vae.tune=never")
-    with pytest.raises(UserError, match=r"no autoencoder 'vae-f9': did you mean 'vae-f8'"):
-        settled("vae.from=vae-f9")
+    with pytest.raises(UserError, match=r"no model 'shapes-33': did you mean 'shapes-32'"):
+        settled("vae.from=shapes-33")
     assert not (tmp_path / "run").exists()
 
 
@@ -75,17 +75,17 @@ def test_one_that_serves_is_taken_as_it_is(made: Made, tmp_path: Path, monkeypat
     looks: list[object] = []
     examine = gate.examine
     monkeypatch.setattr(gate, "examine", lambda *a, **k: (looks.append(k), examine(*a, **k))[1])
-    run = go(made[1], tmp_path / "run", "vae.from=vae-f8", reporter=told)
-    taken, _ = load_autoencoder(shelf / "vae-f8")
+    run = go(made[1], tmp_path / "run", "vae.from=shapes-32", reporter=told)
+    taken = load_autoencoder(shelf / "shapes-32")
     segment = first_segment(run)
     assert (segment["end"], segment["why"]) == (0, "")
-    assert run.read_config()["recipe"]["vae"]["from"] == "vae-f8"
+    assert run.read_config()["recipe"]["vae"]["from"] == "shapes-32"
     assert run.recipe.vae.network == taken.config
     assert weights_sha256(run.load("cpu").codec.vae) == weights_sha256(taken)
     assert len(looks) == 1  # encoded once, looked at once
     assert json.loads((run.latents / "health.json").read_text())["verdict"] == "pass"
-    line = next(line for line in told.lines if "vae-f8" in line)
-    assert "the autoencoder vae-f8 serves these pictures" in line
+    line = next(line for line in told.lines if "shapes-32" in line)
+    assert "the autoencoder shapes-32 serves these pictures" in line
     assert "dB; it is not trained" in line
     assert not any("nothing to encode" in line for line in told.lines)
 
@@ -94,12 +94,12 @@ def test_one_that_serves_is_taken_as_it_is(made: Made, tmp_path: Path, monkeypat
     measured = next(record for record in read_lines(run.metrics) if record["stage"] == "vae")
     facts = run.facts()
     assert facts["measured"]["held_out_psnr"] == measured["held_out_psnr"] > 15
-    assert (facts["vae_from"], facts["vae_steps"]) == ("vae-f8", 0)
+    assert (facts["vae_from"], facts["vae_steps"]) == ("shapes-32", 0)
     assert facts["vae_from_sha256"] == weights_sha256(taken)
-    assert run.load("cpu").recipe.vae.origin == "vae-f8"
+    assert run.load("cpu").recipe.vae.origin == "shapes-32"
 
-    shutil.rmtree(shelf / "vae-f8")  # another package, without it: the run has what it needs, and goes on as it was
-    again = go(made[1], tmp_path / "run", "vae.from=vae-f8", steps=3)
+    shutil.rmtree(shelf / "shapes-32")  # another package, without it: the run has what it needs, and goes on as it was
+    again = go(made[1], tmp_path / "run", "vae.from=shapes-32", steps=3)
     assert again.facts()["denoiser_steps"] == 3
     assert weights_sha256(again.load("cpu").codec.vae) == weights_sha256(taken)
 
@@ -107,7 +107,7 @@ def test_one_that_serves_is_taken_as_it_is(made: Made, tmp_path: Path, monkeypat
 def test_one_that_does_not_serve_learns_these_pictures_too(made: Made, tmp_path: Path) -> None:
     told = Told()
     run = go(paint_weave(tmp_path / "weave"), tmp_path / "run", f"vae.from={made[0]}", *FEW, reporter=told)
-    segment, (taken, _) = first_segment(run), load_autoencoder(made[0])
+    segment, taken = first_segment(run), load_autoencoder(made[0])
     assert segment["end"] == 4
     assert "PSNR" in segment["why"]
     assert any("does not serve these pictures as it is, and learns them too: " in line for line in told.lines)
@@ -133,7 +133,7 @@ def test_one_that_does_not_serve_is_used_as_it_is_where_that_is_asked_for(
     weave, told = paint_weave(tmp_path / "weave"), Told()
     run = go(weave, tmp_path / "never", f"vae.from={made[0]}", "vae.tune=never", reporter=told)
     assert first_segment(run)["end"] == 0
-    assert weights_sha256(run.load("cpu").codec.vae) == weights_sha256(load_autoencoder(made[0])[0])
+    assert weights_sha256(run.load("cpu").codec.vae) == weights_sha256(load_autoencoder(made[0]))
     assert any("trained elsewhere, does not know such pictures" in line for line in told.lines)
 
 
@@ -233,11 +233,11 @@ def test_an_autoencoder_that_changes_under_a_run_is_refused(
     other = ConvVAE(VAEConfig(channels=(32, 48)))
     with torch.no_grad():
         other.last_weight.zero_()
-    save_autoencoder(other, {}, tmp_path / "own")
+    with_vae(other, tmp_path / "own")
     with pytest.raises(CorruptFileError, match="own has changed since this run began with it"):
         call()
     shutil.rmtree(tmp_path / "own")
-    with pytest.raises(UserError, match="no autoencoder"):
+    with pytest.raises(UserError, match="no model"):
         call()
     shutil.copytree(made[0], tmp_path / "own")
     assert call().facts()["vae_steps"] == 0

@@ -1,4 +1,4 @@
-"""What can be named: shipped models, autoencoders and runs, found without torch and listed without reading weights."""
+"""What can be named: shipped models and runs, found without torch and listed without reading weights."""
 
 from __future__ import annotations
 
@@ -19,14 +19,10 @@ from calotype.pipeline.shipped import locate
 
 @pytest.fixture
 def package(tmp_path: Path, class_run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package that ships a model, shapes-32, and an autoencoder, vae-f8; the working folder is an empty one."""
+    """A package that ships two models; the working folder is an empty one."""
     models = tmp_path / "calotype" / "models"
     shutil.copytree(class_run.model, models / "shapes-32")
-    shutil.copytree(class_run.model, models / "vae-f8")
-    facts = {"name": "vae-f8", "data": {"licence": "various"}, "measured": {"held_out_psnr": 23.41}}
-    (models / "vae-f8" / "model.json").unlink()
-    (models / "vae-f8" / "manifest.json").unlink()
-    write_json(models / "vae-f8" / "autoencoder.json", {"format_version": 1, "network": {}, "facts": facts})
+    shutil.copytree(class_run.model, models / "shapes-64")
     monkeypatch.setattr(shipped, "shipped_folder", lambda: models)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -64,7 +60,6 @@ def test_a_package_folder_by_its_path_is_shipped_too(package: Path, class_run: R
     ("name", "told"),
     [
         ("shaeps-32", "no model 'shaeps-32': did you mean 'shapes-32'?"),
-        ("vae-f8", "--set vae.from=vae-f8"),
         ("../calotype", "no model '../calotype'"),
         ("", "no model ''"),
     ],
@@ -76,12 +71,6 @@ def test_what_draws_nothing_is_one_line(package: Path, name: str, told: str) -> 
     assert "\n" not in str(refused.value)
 
 
-def test_a_misspelt_name_is_not_told_an_autoencoder(package: Path) -> None:
-    shutil.rmtree(package / "shapes-32")
-    with pytest.raises(UserError, match="train one first"):
-        load("vae-f9")
-
-
 def test_the_list_says_what_each_takes_weighs_and_scores(package: Path, class_run: Run) -> None:
     shutil.copytree(class_run.folder, "runs/shapes")
     estimate = {"value": 0.5, "low": 0.4, "high": 0.625}
@@ -90,15 +79,15 @@ def test_the_list_says_what_each_takes_weighs_and_scores(package: Path, class_ru
     described["facts"]["scores"] = {"fidelity": classes, "distances": {}}
     write_json(Path("runs/shapes/model/model.json"), described)
     Path("runs/shapes/model/manifest.json").unlink()
-    drawn, coder, run = list_models()
-    assert [entry["name"] for entry in (drawn, coder, run)] == ["shapes-32", "vae-f8", "runs/shapes"]
-    assert [entry["takes"] for entry in (drawn, coder, run)] == ["classes", "autoencoder", "classes"]
-    assert (drawn["pixels"], coder["pixels"]) == (32, None)
-    assert drawn["bytes"] == sum(path.stat().st_size for path in (package / "shapes-32").iterdir())
-    assert [entry["score"] for entry in (coder, run)] == ["reconstructs at 23.4 dB", "right class 50 [40, 62] %"]
-    assert drawn["score"] is None
-    assert coder["licence"] == "various"
-    assert not any("problem" in entry for entry in (drawn, coder, run))
+    rewrite_bundle(package / "shapes-64", facts={"data": {"licence": "various"}})
+    listed = list_models()
+    assert [entry["name"] for entry in listed] == ["shapes-32", "shapes-64", "runs/shapes"]
+    assert [entry["takes"] for entry in listed] == ["classes"] * 3
+    assert [entry["pixels"] for entry in listed] == [32] * 3
+    assert listed[0]["bytes"] == sum(path.stat().st_size for path in (package / "shapes-32").iterdir())
+    assert [entry["score"] for entry in listed] == [None, None, "right class 50 [40, 62] %"]
+    assert listed[1]["licence"] == "various"
+    assert not any("problem" in entry for entry in listed)
 
 
 def test_the_main_score_is_what_was_asked_for_before_distances() -> None:
@@ -132,14 +121,13 @@ def _spoil(folder: Path, text: str) -> None:
             lambda folder: _spoil(folder, '{"recipe": {}, "facts": {"scores": {"distances": {"samples": 3}}}}'),
             "does not describe",
         ),
-        (lambda folder: _spoil(folder, '{"facts": {"measured": {"held_out_psnr": "x"}}}'), "does not describe"),
         (lambda folder: (folder / "manifest.json").write_text("{}"), "lists no files"),
     ],
 )
 def test_what_cannot_be_read_is_a_row_that_says_so(package: Path, spoil, told: str) -> None:
     spoil(package / "shapes-32")
     bad, good = list_models()
-    assert (bad["name"], good["name"]) == ("shapes-32", "vae-f8")
+    assert (bad["name"], good["name"]) == ("shapes-32", "shapes-64")
     assert told in bad["problem"]
     assert "problem" not in good
 

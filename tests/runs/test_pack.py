@@ -19,7 +19,6 @@ from calotype.core.tensors import halved, load_tensors
 from calotype.images.pixels import to_uint8
 from calotype.inspection.scores.subject import denoiser_digest
 from calotype.pipeline import Run, load, train
-from calotype.pipeline.autoencoder import load_autoencoder
 from calotype.pipeline.bundle import rewrite_bundle
 from tests.pipeline.conftest import QUICK, paint
 from tests.pipeline.test_card_scores import scores
@@ -155,23 +154,6 @@ def test_float16_that_one_would_see_is_refused(
     monkeypatch.setattr(pack, "halved", coarse)
     assert called(pack, run) == 2
     assert "float16 changes its pictures by" in capsys.readouterr().err
-    assert called(pack, run, "--autoencoder") == 2
-
-
-def test_an_autoencoder_alone(pack: ModuleType, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert called(pack, run, "--autoencoder") == 0
-    folder = run.folder.parent / "models" / "discs-32"
-    verify_folder(folder, sealed=True)
-    vae, facts = load_autoencoder(folder)
-    full = halved(load(run.model, "cpu").codec.vae.state_dict())
-    assert all(torch.equal(tensor, full[name].float()) for name, tensor in vae.state_dict().items())
-    assert facts["data"] | {"source": "drawings of nobody", "licence": "CC BY 4.0"} == facts["data"]
-    assert set(facts["measured"]) == {"held_out_psnr", "held_out_ssim", "held_out_l1"}
-    card = (folder / "README.md").read_text()
-    for said in ("# discs-32", "6 steps of 4 pictures", "an abacus", "runs/discs-32.sh", "- Squares.", "A. Painter"):
-        assert said in card, said
-    assert f"held_out_psnr: {facts['measured']['held_out_psnr']:.4g}" in capsys.readouterr().out
-    assert not (folder / "denoiser.safetensors").exists()
 
 
 def test_what_the_package_carries_stays_small(
@@ -181,7 +163,7 @@ def test_what_the_package_carries_stays_small(
     (tmp_path / "models" / "large").mkdir(parents=True)
     with open(tmp_path / "models" / "large" / "vae.safetensors", "wb") as file:
         file.truncate(40_000_000)
-    assert called(pack, run, "--autoencoder") == 2
+    assert called(pack, run) == 2
     assert "more than 40 MB" in capsys.readouterr().err
 
 
@@ -204,7 +186,7 @@ def test_notes_that_lack_something_are_refused(
     assert told in error
 
 
-@pytest.mark.parametrize("name", ["openmoji-64", "landscapes-128", "vae-f8"])
+@pytest.mark.parametrize("name", ["openmoji-64", "landscapes-128"])
 def test_every_model_has_its_notes_and_its_script(pack: ModuleType, name: str) -> None:
     notes = pack.read_notes(pack.HERE / f"{name}.md")
     assert "What it cannot do" in notes.sections

@@ -26,7 +26,7 @@ def with_origin(run: Run, asked: Recipe) -> VAESection:
         return section
     known = run.recipe.vae if run.config.exists() and run.journal.exists() else None
     name = section.origin
-    network = known.network if known and known.origin == name else load_autoencoder(name)[0].config
+    network = known.network if known and known.origin == name else load_autoencoder(name).config
     if section.network not in (network, get_recipe(asked.name, asked.size).vae.network):
         raise UserError(
             f"vae.network is not that of vae.from={name}", "leave vae.network out, or --set vae.from=scratch"
@@ -37,7 +37,7 @@ def with_origin(run: Run, asked: Recipe) -> VAESection:
 def take(section: VAESection, journal: Journal) -> ConvVAE:
     """The autoencoder that is named; refused (UserError) where it is not the one that this run has begun with."""
     name = section.origin
-    vae, _ = load_autoencoder(name)
+    vae = load_autoencoder(name)
     known = origin_facts(journal).get("vae_from_sha256")
     if known not in (None, weights_sha256(vae)):
         raise CorruptFileError(

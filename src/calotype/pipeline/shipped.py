@@ -1,4 +1,4 @@
-"""What can be named: the models and the autoencoder that the package carries, and the runs at hand. Reads no weights.
+"""What can be named: the models that the package carries, and the runs at hand. Reads no weights.
 
 Nothing here loads torch: `calotype models` answers at once, and a misspelt name is told before torch is imported.
 """
@@ -12,18 +12,13 @@ from typing import Any, Literal
 from calotype.core.errors import UserError, nearest
 from calotype.core.files import MANIFEST, read_json, read_manifest
 
-Kind = Literal["model", "run", "autoencoder"]
-_MARKS: dict[str, Kind] = {
-    "model.json": "model",
-    "config.yaml": "run",
-    "model/model.json": "model",
-    "autoencoder.json": "autoencoder",
-}
+Kind = Literal["model", "run"]
+_MARKS: dict[str, Kind] = {"model.json": "model", "config.yaml": "run", "model/model.json": "model"}
 
 
 @dataclass(frozen=True)
 class Place:
-    """A model's or an autoencoder's bundle, or a run; `folder` is the one that holds model.json, config.yaml, ..."""
+    """A model's bundle, or a run; `folder` is the one that holds model.json or config.yaml."""
 
     kind: Kind
     folder: Path
@@ -49,7 +44,7 @@ def shipped_folder() -> Path:
 
 
 def locate(name: str | Path) -> Place | None:
-    """What `name` means: a folder that holds a run, model or autoencoder, else a shipped one; None for neither.
+    """What `name` means: a folder that holds a run or a model, else a shipped one; None for neither.
 
     So a model folder of the user's comes before a shipped model of the same name; any other folder does not.
     """
@@ -64,27 +59,22 @@ def locate(name: str | Path) -> Place | None:
 
 
 def found(name: str | Path) -> Place:
-    """Where the run or model called `name` is; UserError for one that is not there, or that draws nothing."""
+    """Where the run or model called `name` is; UserError for one that is not there."""
     place = locate(name)
     if place is None:
-        known = [entry["name"] for entry in list_models() if entry.get("takes") != "autoencoder"]
+        known = [entry["name"] for entry in list_models()]
         mend = nearest(str(name), known) if known else "train one first: calotype train YOUR_FOLDER"
         raise UserError(f"no model '{name}'", mend)
-    if place.kind == "autoencoder":
-        raise UserError(
-            f"{name} is an autoencoder: it draws nothing by itself",
-            f"train a model that starts from it: calotype train YOUR_FOLDER --set vae.from={name}",
-        )
     return place
 
 
 def shipped_names() -> list[str]:
-    """Names of the shipped models and autoencoders."""
-    return sorted(path.parent.name for mark in _MARKS for path in shipped_folder().glob(f"*/{mark}") if "/" not in mark)
+    """Names of the shipped models."""
+    return sorted(path.parent.name for path in shipped_folder().glob("*/model.json"))
 
 
 def list_models(runs: Path = Path("runs")) -> list[dict[str, Any]]:
-    """Shipped models and autoencoders, then the finished runs in `runs`, a record each: name, kind, path, takes, ...
+    """Shipped models, then the finished runs in `runs`, a record each: name, kind, path, takes, ...
 
     `score` is the main one in words. One that cannot be read is a record as well, with `problem` in place of the rest.
     """
@@ -97,26 +87,25 @@ def _entry(kind: str, name: str, folder: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": name, "kind": kind, "path": str(folder)}
     try:
         files = [path for path in folder.iterdir() if path.is_file()]
-        described = next(folder / mark for mark in ("model.json", "autoencoder.json") if (folder / mark).is_file())
         entry["bytes"] = sum(path.stat().st_size for path in files)
-        return entry | _told(read_json(described)) | _check_sizes(folder)
+        return entry | _told(read_json(folder / "model.json")) | _check_sizes(folder)
     except UserError as error:
         return entry | {"problem": str(error)}
     except OSError as error:
         return entry | {"problem": f"{error.filename} cannot be read ({error.strerror})"}
-    except (TypeError, ValueError, KeyError, AttributeError, StopIteration):
+    except (TypeError, ValueError, KeyError, AttributeError):
         return entry | {"problem": f"{folder} does not describe a model"}
 
 
 def _told(description: dict[str, Any]) -> dict[str, Any]:
-    """What model.json or autoencoder.json says, as `list_models` tells it."""
+    """What model.json says, as `list_models` tells it."""
     facts = description["facts"]
     takes = ["prompts"] * bool(facts.get("captioned")) + ["classes"] * bool(description.get("classes"))
-    data, draws = facts.get("data") or {}, "recipe" in description
+    data = facts.get("data") or {}
     return {
-        "takes": (" and ".join(takes) or "nothing") if draws else "autoencoder",
+        "takes": " and ".join(takes) or "nothing",
         "pixels": description.get("image_size"),
-        "score": _main_score(facts) if draws else _fidelity_of(facts),
+        "score": _main_score(facts),
         "data": data.get("source"),
         "licence": data.get("licence"),
         "attribution": data.get("attribution"),
@@ -135,12 +124,6 @@ def _main_score(facts: dict[str, Any]) -> str | None:
         value, low, high = (1000 * one["kernel"][key] for key in ("value", "low", "high"))
         return f"kernel distance {value:.1f} [{low:.1f}, {high:.1f}] ×10⁻³"
     return None
-
-
-def _fidelity_of(facts: dict[str, Any]) -> str | None:
-    """How near an autoencoder's reconstructions come to held-out pictures."""
-    psnr = (facts.get("measured") or {}).get("held_out_psnr")
-    return None if psnr is None else f"reconstructs at {psnr:.1f} dB"
 
 
 def _share(estimate: dict[str, float]) -> str:

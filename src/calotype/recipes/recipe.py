@@ -24,9 +24,8 @@ from calotype.training.vae_objective import VAELossConfig
 class VAESection(Config):
     """Stage one. `steps` holds under --steps; under --minutes the stage gets `share` of the time.
 
-    `from` (`origin` in Python) names what to start with: a shipped model or autoencoder, a run, or the folder of a
-    bundle or an autoencoder; "scratch" is none. `tune`: whether that learns these pictures too: "auto" where the gate's
-    look at what it gives asks for it.
+    `from` (`origin` in Python) names the model whose VAE to start with: a shipped one, a run or a bundle; "scratch" is
+    none. `tune`: whether that learns these pictures too: "auto" where the gate's look at what it gives asks for it.
     `pretrained` names a diffusers AutoencoderKL or AutoencoderTiny, by folder or hub id, that is used as it is instead;
     `network` is then its config. A model exports to diffusers with `network.family` "diffusers" or a pretrained
     AutoencoderKL, to ONNX with any. `gate`: what latents that are not fit to learn from do to the run.

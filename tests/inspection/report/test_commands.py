@@ -57,13 +57,13 @@ def test_a_run_that_went_on_from_a_model_says_from_which(tmp_path: Path) -> None
 @pytest.mark.parametrize("steps", [0, 300])
 def test_a_run_that_took_an_autoencoder_says_which(tmp_path: Path, steps: int) -> None:
     """Also one that comes with the package, so that its steps are not taken for a wish to begin from nothing."""
-    recipe = get_recipe("calotype", 64).with_overrides(["vae.from=vae-f8", "vae.network.channels=[8, 16]"])
+    recipe = get_recipe("calotype", 64).with_overrides(["vae.from=photos-128", "vae.network.channels=[8, 16]"])
     config = {"data": "x", "from": None, "recipe": recipe.model_dump(mode="json")}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     words = shlex.split(commands.command_again(tmp_path, {"vae_steps": steps}))
     sets = [value for option, value in pairwise(words) if option == "--set"]
-    assert sets == ['vae.from="vae-f8"', *([f"vae.steps={steps}"] if steps else [])]
-    assert get_recipe("calotype", 64).with_overrides(sets).vae.taken == "vae-f8"
+    assert sets == ['vae.from="photos-128"', *([f"vae.steps={steps}"] if steps else [])]
+    assert get_recipe("calotype", 64).with_overrides(sets).vae.taken == "photos-128"
 
 
 @pytest.mark.parametrize("text", ["", "recipe: {name: none, size: 64}\ndata: x", "recipe: {name: calotype}\ndata: x"])

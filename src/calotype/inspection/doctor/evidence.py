@@ -296,10 +296,8 @@ def gather(target: str | Path, device: torch.device, reporter: Reporter) -> Evid
     if place is not None and path.exists() and not place.folder.resolve().is_relative_to(path.resolve()):
         place = None  # pictures in a folder of the user's that is called like a shipped model
     kind: Kind = "data"
-    if place is not None and place.kind == "autoencoder":
-        raise UserError(f"{target} is an autoencoder: it draws nothing", "give a model, a run or a set of pictures")
     if place is not None:
-        kind, path = "run" if place.kind == "run" else "model", place.folder
+        kind, path = place.kind, place.folder
     elif (path / "journal.jsonl").is_file():
         raise UserError(f"{path} has lost its config.yaml", "restore it: it says how this run was trained")
     evidence = Evidence(kind, path, str(target), device, reporter)

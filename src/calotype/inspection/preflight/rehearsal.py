@@ -149,7 +149,7 @@ class Rehearsal:
             return None, self.encode(), self.examine()[0], None
         if section.taken is None:
             return self.train_vae(), self.encode(), self.examine()[0], None
-        self.vae = load_autoencoder(section.taken)[0].to(self.device)
+        self.vae = load_autoencoder(section.taken).to(self.device)
         encoding, (health, found) = self.encode(), self.examine()
         why = {"auto": amiss(found), "always": "vae.tune=always", "never": ""}[section.tune]
         return self.train_vae() if why else None, encoding, health, why
