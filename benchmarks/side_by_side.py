@@ -5,7 +5,7 @@
 CONTEST is one of those below; DATA what `calotype train` takes (default: openmoji). The minutes are those of one thread
 by the processor's clock, so that whatever else the machine does changes nothing; ten minutes on two cores are about
 twenty of these. Two runs go on at once. The same command continues, and a finished run is only scored. Prints Markdown,
-writes JSON.
+writes scores.json and pictures.png: a row of each run, from seeds 0 to 7.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import calotype
+from calotype.images.grid import plot_images, save_png
+
 # Contest -> name of each run -> what `calotype train` is told besides data, minutes and folder.
 CONTESTS: dict[str, dict[str, str]] = {
     "ddpm-64": {
@@ -31,6 +34,7 @@ CONTESTS: dict[str, dict[str, str]] = {
         "calotype": "--size 128 --set condition=text --set vae.from=scratch",
     },
 }
+EACH = 8
 # The command line under the processor's clock: every budget, rate and interval of the library is by time.monotonic.
 BY_THE_PROCESSOR = "import time; time.monotonic = time.process_time; from calotype.cli.main import main; main()"
 MEASURES = {
@@ -61,6 +65,7 @@ def main() -> int:
     if options.only is None:
         told = {name: scored(home / name, options) for name in contest}
         (home / "scores.json").write_text(json.dumps(told, indent=1))
+        draw([home / name for name in contest], home / "pictures.png")
         print(table(told))
     return 0
 
@@ -89,6 +94,17 @@ def scored(run: Path, options: argparse.Namespace) -> dict[str, Any]:
         told[kind] = scaled(fidelity[kind]["top5"], 100) if fidelity.get(kind) else None
     told["classes"] = scaled(fidelity["classes"]["right"], 100) if fidelity.get("classes") else None
     return told
+
+
+def draw(runs: list[Path], out: Path) -> None:
+    """A row of pictures of each run: of its example captions, where it learnt captions."""
+    rows, words = [], list[str | None]()
+    for run in runs:
+        model = calotype.load(run)
+        prompts = model.examples[:EACH] if model.captioned else None
+        rows += model.sample(prompts, num_images=1 if prompts else EACH, seed=0)
+        words += prompts or [run.name] + [None] * (EACH - 1)
+    save_png(plot_images(rows, columns=EACH, captions=words), out)
 
 
 def scaled(estimate: dict[str, float], times: float) -> list[float]:

@@ -27,7 +27,7 @@ source runs/finish.bash
 PYTHON=${PYTHON:-.venv/bin/python}
 SEED=0
 VAE_STEPS=5000
-STEPS=6000
+STEPS=5200
 
 "$PYTHON" -m calotype train "$DATA" --out runs/landscapes-128 --size 128 --seed "$SEED" --steps "$STEPS" \
   --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]'

@@ -55,6 +55,7 @@ def test_export_as_json(exports: list[Any], capsys: pytest.CaptureFixture[str]) 
         ("--to onx --out new", "error: unknown export format 'onx': did you mean 'onnx'?"),
         ("--to onnx --out full", "error: full is there and is not empty: give a new folder"),
         ("--to onnx --out full/file", "error: --out full/file is a file: name a folder"),
+        ("--to onnx --out full/file/deeper", "error: --out full/file is a file: name a folder"),
         ("--to onnx", "error: Missing option '--out'"),
     ],
 )

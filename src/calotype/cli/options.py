@@ -26,6 +26,9 @@ def checked_minutes(minutes: float | None) -> float | None:
 
 def checked_folder(folder: Path | None, option: str = "--out") -> Path | None:
     """A path at which a folder is or can be made."""
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise UserError(f"{option} {folder} is a file", "name a folder; it is made when it is not there")
+    if folder is None:
+        return None
+    standing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not standing.is_dir():
+        raise UserError(f"{option} {standing} is a file", "name a folder; it is made when it is not there")
     return folder
