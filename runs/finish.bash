@@ -6,7 +6,7 @@ finish() {
 
   # How it draws best is chosen by measure, once.
   if [ ! -f "$run/swept" ]; then
-    "$PYTHON" -m calotype evaluate "$run" --sweep --seed "$SEED"
+    "$PYTHON" -m calotype evaluate "$run" --sweep --settings 12 --seed "$SEED"
     touch "$run/swept"
   fi
 

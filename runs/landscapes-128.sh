@@ -30,6 +30,6 @@ VAE_STEPS=5000
 STEPS=5200
 
 "$PYTHON" -m calotype train "$DATA" --out runs/landscapes-128 --size 128 --seed "$SEED" --steps "$STEPS" \
-  --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]'
+  --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]' --set loss.rewording=0
 
 finish landscapes-128 512 2

@@ -15,7 +15,7 @@ source runs/finish.bash
 PYTHON=${PYTHON:-.venv/bin/python}
 SEED=0
 VAE_STEPS=12000
-STEPS=7000
+STEPS=4500
 
 "$PYTHON" -m calotype train openmoji --out runs/openmoji-64 --size 64 --seed "$SEED" --steps "$STEPS" \
   --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]'

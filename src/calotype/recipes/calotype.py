@@ -2,6 +2,7 @@
 
 from calotype.network.unet import UNetConfig
 from calotype.recipes.recipe import Recipe, VAESection
+from calotype.training.denoiser_objective import DenoiserLossConfig
 from calotype.training.optimizers import OptimizerConfig
 from calotype.training.post_hoc import PostHocConfig
 from calotype.training.settings import LoopConfig
@@ -21,6 +22,7 @@ def calotype(size: int) -> Recipe:
             )
         ),
         network=UNetConfig(map_channels=8),
+        loss=DenoiserLossConfig(rewording=0.5),
         training=LoopConfig(
             post_hoc=PostHocConfig(),
             batch_size=64,

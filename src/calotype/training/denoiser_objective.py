@@ -38,6 +38,8 @@ class DenoiserLossConfig(Config):
     `weighting` and `gamma` choose w (eqs. 21-23), `distance` rho, `density` with `density_loc` and `density_scale` the
     levels (eq. 24; null: the process's own). Conditions are dropped for classifier-free guidance; where
     a picture has text and class, each is left out in a share `part_dropout`, so that either can be asked for alone.
+    `rewording`: the share of short captions that are learnt in other words, "an owl" for "owl", so that not only their
+    very words draw them.
     `flip`: learn mirrored pictures too (null: unless the captions or classes tell left from right).
     """
 
@@ -50,6 +52,7 @@ class DenoiserLossConfig(Config):
     density_scale: float | None = Field(None, gt=0)
     condition_dropout: float = Field(0.12, ge=0, le=1)
     part_dropout: float = Field(0.25, ge=0, le=0.5)
+    rewording: float = Field(0.0, ge=0, le=1)
     flip: bool | None = None
 
 
@@ -72,7 +75,7 @@ class DenoiserObjective:
         process: Process,
         config: DenoiserLossConfig,
         latents: LatentSet,
-        condition: Callable[[Tensor], Condition],
+        condition: Callable[..., Condition],
         train_ids: Tensor,
         held_out_ids: Tensor,
         seed: int,
@@ -91,7 +94,7 @@ class DenoiserObjective:
         pictures = self.train_ids[ids].to(self.device)
         flipped = draws[:, 2] < (0.5 if self.config.flip else 0.0)
         x0 = self.latents.draw(pictures, flipped, normal(self.seed, "posterior", step, ids, shape).to(self.device))
-        cond = self._dropped(self.condition(pictures), draws[:, 1], step, ids)
+        cond = self._dropped(self._worded(pictures, step, ids), draws[:, 1], step, ids)
         eps = normal(self.seed, "eps", step, ids, shape).to(self.device)
         process = self.process
         config = self.config
@@ -126,6 +129,13 @@ class DenoiserObjective:
 
     def restore(self, state: dict[str, Any]) -> None:
         """There is nothing to take back."""
+
+    def _worded(self, pictures: Tensor, step: int, ids: Tensor) -> Condition:
+        """What the pictures are asked with, some in other words."""
+        if self.config.rewording == 0:
+            return self.condition(pictures)
+        draws = uniform(self.seed, "wording", step, ids).to(self.device)
+        return self.condition(pictures, draws / self.config.rewording)
 
     def _dropped(self, cond: Condition, draws: Tensor, step: int, ids: Tensor) -> Condition:
         """Some rows without their condition; of text and class together, each often alone, so that one will do."""

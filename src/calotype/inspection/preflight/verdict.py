@@ -144,9 +144,9 @@ def _told(rehearsal: Rehearsal, parts: Parts, name: str, stage: StageForecast) -
 def _memory(rehearsal: Rehearsal, parts: Parts, room: int | None, advice: list[Advice]) -> dict[str, Any]:
     """Bytes that the whole process will hold in each part, of the `room` there is."""
     recipe, cpu = rehearsal.recipe, rehearsal.device.type != "cuda"
-    unique = rehearsal.conditions.unique
+    unique, rows = rehearsal.conditions.unique, rehearsal.conditions.rows
     texts = 0 if unique is None else sum(t.nbytes for t in (unique.pooled, unique.tokens, unique.mask))
-    known = texts / max(len(unique) if unique is not None else 1, 1) * rehearsal.listing.captions
+    known = texts / max(len(rows[rows >= 0].unique()), 1) * rehearsal.listing.captions
     known += ROW_BYTES * rehearsal.rows * cpu
     latents = rehearsal.disk["latents"] * rehearsal.rows
     held = latents if latents <= MEMORY else 0.0
