@@ -42,8 +42,8 @@ TRAINED = {
         ),
         (
             {"words": True, "classes": CLASSES},
-            "calotype sample FOLDER 'a red disc' --label disc -n 4",
-            "model.sample(['a red disc'], labels=['disc'], num_images=4, seed=0)",
+            "calotype sample FOLDER 'a red disc' -n 4",
+            "model.sample(['a red disc'], num_images=4, seed=0)",
             "asked with words and a class",
         ),
     ],

@@ -97,6 +97,8 @@ def test_the_main_score_is_what_was_asked_for_before_distances() -> None:
     only = shipped._main_score({"scores": {"fidelity": {"captions": None}, "distances": samples}})
     assert only == "kernel distance 12.3 [10.0, 20.0] ×10⁻³"
     assert shipped._main_score({"scores": {"fidelity": asked, "distances": samples}}) == "as asked 50 [40, 60] %"
+    both = {**asked, "classes": {"right": {"value": 0.8, "low": 0.7, "high": 0.9}}}
+    assert shipped._main_score({"scores": {"fidelity": both}}) == "right class 80 [70, 90] %"
     assert shipped._main_score({}) is None
 
 

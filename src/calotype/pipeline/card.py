@@ -54,7 +54,7 @@ def how_to_sample(model: Pipeline, folder: str = "FOLDER") -> list[str]:
     if model.captioned:
         prompt = (model.examples or ["your words"])[0]
         words, arguments = [quote(prompt)], [repr([prompt])]
-    if model.classes:
+    elif model.classes:
         words.append(f"--label {quote(model.classes[0])}")
         arguments.append(f"labels={[model.classes[0]]!r}")
     lines = [f"    calotype sample {folder} {' '.join([*words, '-n 4'])}", "", "or in Python", ""]
@@ -63,7 +63,7 @@ def how_to_sample(model: Pipeline, folder: str = "FOLDER") -> list[str]:
     if model.classes:
         lines += ["", f"Its classes: {', '.join(model.classes)}."]
     if model.captioned and model.classes:
-        lines += ["Words and class may be given together, or either alone."]
+        lines += [f"They are asked for with --label, as --label {quote(model.classes[0])}, with words or alone."]
     return lines
 
 

@@ -116,10 +116,10 @@ def _main_score(facts: dict[str, Any]) -> str | None:
     """What tells most of a model: how often it draws what was asked for, else its distance from real pictures."""
     fidelity = (facts.get("scores") or {}).get("fidelity") or {}
     distances = (facts.get("scores") or {}).get("distances") or {}
-    if one := fidelity.get("captions"):
-        return f"as asked {_share(one['top5'])}"
     if one := fidelity.get("classes"):
         return f"right class {_share(one['right'])}"
+    if one := fidelity.get("captions"):
+        return f"as asked {_share(one['top5'])}"
     if one := distances.get("samples"):
         value, low, high = (1000 * one["kernel"][key] for key in ("value", "low", "high"))
         return f"kernel distance {value:.1f} [{low:.1f}, {high:.1f}] ×10⁻³"
