@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -96,23 +98,29 @@ def test_dropped_conditions_reach_the_network_as_null() -> None:
     assert abs(float(share) - 0.25) < 0.07
 
 
-def test_of_text_and_class_either_may_be_left_out_alone() -> None:
-    """Rows of both lose one of them at times, never rows of one; all lose everything at times."""
+def echoing(loss: DenoiserLossConfig, condition: Callable[..., Condition], seen: list[Condition]) -> DenoiserObjective:
+    """An objective over 2,000 pictures whose network gives back its input and notes what it was asked."""
     torch.manual_seed(0)
     ids = torch.arange(2000)
     statistics = LatentStatistics(mean=(0.0,), std=(1.0,), bound=2.8)
     latents = LatentSet.from_tensors(torch.randn(1, 2000, 1, 2, 2), torch.zeros(1, 2000, 1, 2, 2), statistics)
-    text = Condition.from_pooled(torch.randn(2000, 3))
-    both = Condition(text.null, label=ids % 5 - 1, text=text.text, texted=ids % 5 != 3)
-    loss, process = DenoiserLossConfig(condition_dropout=0.2, part_dropout=0.3), VariancePreserving.cosine()
 
     class Echo(torch.nn.Module):
         def forward(self, x_t: torch.Tensor, time: torch.Tensor, cond: Condition) -> torch.Tensor:
             seen.append(cond)
             return x_t
 
+    return DenoiserObjective(Echo(), VariancePreserving.cosine(), loss, latents, condition, ids, ids[:8], 7, CPU)
+
+
+def test_of_text_and_class_either_may_be_left_out_alone() -> None:
+    """Rows of both lose one of them at times, never rows of one; all lose everything at times."""
+    ids = torch.arange(2000)
+    text = Condition.from_pooled(torch.randn(2000, 3))
+    both = Condition(text.null, label=ids % 5 - 1, text=text.text, texted=ids % 5 != 3)
+    loss = DenoiserLossConfig(condition_dropout=0.2, part_dropout=0.3)
     seen: list[Condition] = []
-    objective = DenoiserObjective(Echo(), process, loss, latents, lambda i: both[i], ids, ids[:0], 7, CPU)
+    objective = echoing(loss, lambda i: both[i], seen)
     objective.losses(3, ids)
     objective.losses(3, ids)
     (cond, again) = seen
@@ -124,3 +132,27 @@ def test_of_text_and_class_either_may_be_left_out_alone() -> None:
     kept = with_class
     assert torch.equal(cond.label[kept], (ids % 5 - 1)[kept])
     assert bool((with_text | with_class | cond.null).all())
+
+
+def test_as_many_captions_are_reworded_as_asked_and_the_same_at_every_resume() -> None:
+    ids, own = torch.arange(2000), Condition.from_pooled(torch.zeros(2000, 3))
+    asked: list[torch.Tensor | None] = []
+
+    def condition(rows: torch.Tensor, wording: torch.Tensor | None = None) -> Condition:
+        asked.append(wording)
+        return own[rows]
+
+    for share in (0.3, 0.0):
+        objective = echoing(DenoiserLossConfig(rewording=share), condition, [])
+        for step in (3, 3, 4):
+            objective.losses(step, ids)
+    first, again, other, *none = asked
+    assert none == [None] * 3
+    assert first is not None
+    assert other is not None
+    assert torch.equal(first, again)  # type: ignore[arg-type]
+    assert not torch.equal(first, other)
+    assert float((first < 1).float().mean()) == pytest.approx(0.3, abs=0.03)
+    assert float(first[first < 1].mean()) == pytest.approx(0.5, abs=0.05)
+    objective.validate(objective.network)
+    assert asked[-1] is None
