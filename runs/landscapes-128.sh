@@ -30,6 +30,7 @@ VAE_STEPS=5000
 STEPS=5200
 
 "$PYTHON" -m calotype train "$DATA" --out runs/landscapes-128 --size 128 --seed "$SEED" --steps "$STEPS" \
-  --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]' --set loss.rewording=0
+  --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]' --set loss.rewording=0 \
+  --set loss.density=uniform --set training.optimizer.lr=4e-3 --set training.ema_halflife=22000
 
 finish landscapes-128 512 2

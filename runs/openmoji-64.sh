@@ -18,6 +18,7 @@ VAE_STEPS=12000
 STEPS=4500
 
 "$PYTHON" -m calotype train openmoji --out runs/openmoji-64 --size 64 --seed "$SEED" --steps "$STEPS" \
-  --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]'
+  --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]' \
+  --set loss.density=uniform --set training.optimizer.lr=4e-3 --set training.ema_halflife=22000
 
 finish openmoji-64 192 4

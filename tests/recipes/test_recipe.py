@@ -108,3 +108,19 @@ def test_a_discriminator_needs_pictures_large_enough_to_judge() -> None:
 def test_an_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'calotype'"):
         get_recipe("calotyp", 64)
+
+
+@pytest.mark.parametrize(
+    ("asked", "levels"),
+    [
+        (["loss.density=null"], (None, None)),
+        (["loss.density=uniform"], ("uniform", None)),
+        (["loss.density=logit-normal", "loss.density_loc=0.5"], ("logit-normal", 0.5)),
+        (["process.schedule=rectified-flow"], (None, None)),
+        (["process.schedule=variance-exploding", "loss.parameterization=edm"], (None, None)),
+        (["seed=3"], ("logit-normal", -0.7)),
+    ],
+)
+def test_another_process_or_density_visits_levels_as_suits_it(asked: list[str], levels: tuple[object, object]) -> None:
+    loss = get_recipe("calotype", 64).with_overrides(asked).loss
+    assert (loss.density, loss.density_loc) == levels

@@ -101,7 +101,7 @@ def test_the_model_is_half_as_large_described_and_draws_as_it_did(
         "6 steps (24 pictures seen",
         "4 steps (16 pictures seen",
         "`runs/discs-32.sh`",
-        "float16 here, float32 when it was scored; 2 pictures of both differ by 0",
+        "float16 here, float32 in training; 2 pictures of both differ by 0",
         "## What it cannot do\n\n- Squares.\n\nIt has seen only the 16 pictures above",
     ):
         assert said in card, said

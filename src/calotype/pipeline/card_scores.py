@@ -94,8 +94,13 @@ def _by_class(agreed: Mapping[str, Any] | None) -> list[str]:
         return []
     each = agreed.get("by_class") or {}
     told = "; ".join(f"{name} {_told(one, 100)}" for name, one in each.items()) if 1 < len(each) <= MOST_CLASSES else ""
-    real = f"Of held-out real pictures {_told(agreed['real'], 100)} % are seen as their class." * bool(agreed["real"])
-    lines = " ".join(filter(None, [f"By class: {told} %." * bool(told), real]))
+    sharp = [
+        f"{_told(one, 100)} % of {called}"
+        for one, called in ((agreed.get("among_real"), "the samples"), (agreed["real"], "held-out real pictures"))
+        if one
+    ]
+    beside = f"Beside real pictures as they are, and not as the autoencoder gives them back: {', '.join(sharp)}."
+    lines = " ".join(filter(None, [f"By class: {told} %." * bool(told), beside * bool(sharp)]))
     return ["", lines] if lines else []
 
 

@@ -62,7 +62,7 @@ def _precision(half: dict[str, Any] | None) -> list[str]:
     if not half:
         return []
     return [
-        f"- weights: float16 here, float32 when it was scored; {counted(half['pictures'])} pictures of both differ by "
+        f"- weights: float16 here, float32 in training; {counted(half['pictures'])} pictures of both differ by "
         f"{half['mean']:.2g} of 255 levels on average, at most {half['largest']}"
     ]
 

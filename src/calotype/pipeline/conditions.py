@@ -89,7 +89,7 @@ def prepare_conditions(run: Run, recipe: Recipe, pictures: PictureSet, reporter:
     facts, unique, wordings = _data_facts(pictures, texts), None, None
     if texts:
         others = worded((caption for caption in pictures.captions if caption is not None), recipe)
-        captions = sorted({*others}.union(*others.values()))
+        captions = all_words(others)
         unique, facts["text_encoder"] = encode_captions(run, recipe, captions, reporter)
         number = {caption: i for i, caption in enumerate(captions)}
         rows = torch.tensor([-1 if caption is None else number[caption] for caption in pictures.captions])
@@ -105,6 +105,11 @@ def prepare_conditions(run: Run, recipe: Recipe, pictures: PictureSet, reporter:
 def worded(captions: Iterable[str], recipe: Recipe) -> dict[str, tuple[str, ...]]:
     """The distinct captions, and the other words in which this recipe has each of them learnt."""
     return {caption: rewordings(caption) if recipe.loss.rewording else () for caption in captions}
+
+
+def all_words(others: dict[str, tuple[str, ...]]) -> list[str]:
+    """What there is to encode: each caption and its other words, each once and in order."""
+    return sorted({*others}.union(*others.values()))
 
 
 def _table(captions: list[str], others: dict[str, tuple[str, ...]], number: dict[str, int]) -> Tensor | None:

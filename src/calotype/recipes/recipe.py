@@ -119,6 +119,14 @@ class Recipe(Config):
     training: LoopConfig = LoopConfig()
     sampling: SamplingSection = SamplingSection()
 
+    def with_overrides(self, assignments: list[str]) -> Self:
+        """As of any config; but with another schedule or density, levels are visited as suits that, not as here."""
+        names = {assignment.partition("=")[0].strip() for assignment in assignments}
+        if names.isdisjoint({"process.schedule", "loss.density"}):
+            return super().with_overrides(assignments)
+        loss = self.loss.model_copy(update=dict.fromkeys(("density", "density_loc", "density_scale")))
+        return super(Recipe, self.model_copy(update={"loss": loss})).with_overrides(assignments)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Refuse before anything is trained what could not be trained or sampled in the end (UserError)."""

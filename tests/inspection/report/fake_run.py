@@ -147,7 +147,7 @@ def write_scores(run: Path, verdict: str = "memory", **changes: Any) -> dict[str
     captions |= {"chance1": 0.01, "chance5": 0.05, "prompts": 96, "images_per_prompt": 1, "gallery": 100}
     sampling = SamplingSection(num_steps=20, guidance_scale=2.5, threshold="dynamic")
     record = {
-        "format": 1,
+        "format": 2,
         "model": None,
         "extractor": {"name": "efficientnet-lite0", "sha256": "5793" * 16, "dim": 1280},
         "data": "sketches",

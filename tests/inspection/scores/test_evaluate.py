@@ -182,6 +182,26 @@ def test_where_pictures_are_few_none_votes_for_its_own_reconstruction(
     assert fidelity(gathered, alone)["classes"]["ceiling"]["value"] < 0.8
 
 
+def test_a_blur_that_makes_one_class_look_like_another_does_not_decide(run: Run) -> None:
+    """Blurred discs look like sharp stripes: samples of discs are right beside blurred pictures, wrong beside sharp."""
+    pictures = pictures_of(run)
+    roles = assign(pictures, "classes", 40, 0)
+    disc, stripe, blurred_disc, blurred_stripe = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 0.4], [0, 1, -0.4]])
+    is_disc = torch.tensor([label == "disc" for label in pictures.labels])[:, None]
+    noise = 0.01 * torch.randn(len(is_disc), 3, generator=torch.Generator().manual_seed(0))
+    everything, none = torch.arange(len(is_disc)), torch.zeros(0)
+    sharp = by_row(everything, torch.where(is_disc, disc, stripe) + noise)
+    blurred = by_row(everything, torch.where(is_disc, blurred_disc, blurred_stripe) + noise)
+    made = blurred[roles.asked]
+    found = fidelity(Gathered(roles, 1, none, None, Rows(none, {}), made, None, sharp, blurred, False), pictures)
+    classes = found["classes"]
+    assert [classes[name]["value"] for name in ("right", "ceiling", "real")] == [1, 1, 1]
+    assert classes["among_real"]["value"] == pytest.approx(float((~is_disc[roles.asked]).double().mean()))
+    wrong = blurred[roles.asked] * torch.tensor([1, 1, -1.0])
+    found = fidelity(Gathered(roles, 1, none, None, Rows(none, {}), wrong, None, sharp, blurred, False), pictures)
+    assert found["classes"]["right"]["value"] == 0
+
+
 def perfect(monkeypatch: pytest.MonkeyPatch, run: Run, choose: Any) -> None:
     """Let the autoencoder lose nothing, and the model "draw" real pictures: `choose` gives the row of each."""
     pictures = pictures_of(run)

@@ -104,6 +104,12 @@ class Bench:
         return self.real[self.roles.reference]
 
     @cached_property
+    def voters(self) -> Tensor:
+        """Features (k, d) of the same as the autoencoder gives them back, which vote on the class of a sample."""
+        rebuilt = reconstruct(self.model, self.pictures.pixels[self.roles.reference])
+        return cached_features(self.extractor, rebuilt, self.run.features, reporter=self.reporter)
+
+    @cached_property
     def vae_digest(self) -> str:
         """Of the autoencoder that all settings share."""
         return digest_of(self.model.codec.vae)
@@ -210,8 +216,8 @@ class Bench:
             torch.tensor([number.get(str(self.pictures.labels[row]), -1) for row in rows.tolist()])
             for rows in (self.roles.reference, task.rows)
         )
-        asked, real = asked.repeat_interleave(task.num_images), self.reference[voters >= 0]
-        agreed = class_agreement(features, asked, real, voters[voters >= 0], neighbours=NEIGHBOURS)
+        asked, known = asked.repeat_interleave(task.num_images), voters >= 0
+        agreed = class_agreement(features, asked, self.voters[known], voters[known], neighbours=NEIGHBOURS)
         return agreed.hits, agreed.right
 
     def _keep(self, key: str, setting: Setting, features: Tensor, seconds: float, passes: float) -> None:

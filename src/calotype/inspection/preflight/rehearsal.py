@@ -33,7 +33,7 @@ from calotype.pipeline import previews
 from calotype.pipeline.autoencoder import load_autoencoder
 from calotype.pipeline.bundle import assemble
 from calotype.pipeline.captions import encode_captions
-from calotype.pipeline.conditions import prepare_conditions, worded
+from calotype.pipeline.conditions import all_words, prepare_conditions, worded
 from calotype.pipeline.gate import amiss
 from calotype.pipeline.reserve import FINAL_SAMPLES, plan_ending
 from calotype.pipeline.run import Run
@@ -125,8 +125,8 @@ class Rehearsal:
 
             def encode(count: int) -> None:  # the first few again: they are a run's own, and not taken over
                 folder = Run(self.folder / f"captions-{count}" / "run")
-                others = worded(captions[:count], self.recipe)
-                encode_captions(folder, self.recipe, sorted({*others}.union(*others.values())), Silent(), beside=())
+                words = all_words(worded(captions[:count], self.recipe))
+                encode_captions(folder, self.recipe, words, Silent(), beside=())
                 self.disk["captions"] = size_of(folder.captions) / count
 
             work = measure_work("captions", encode, min(2, len(captions)), len(captions), self.device)

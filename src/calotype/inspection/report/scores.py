@@ -136,7 +136,7 @@ def _fidelity(found: Mapping[str, Any]) -> list[Scale]:
             marks["ceiling"] = ("reconstructions", got["ceiling"]["value"])
         if got.get("real"):
             marks["floor"] = ("real", got["real"]["value"])
-        told = "most of its nearest real pictures are of that class"
+        told = "most of its nearest pictures, seen through the autoencoder, are of that class"
         scales.append(Scale("The class asked for", told, got["right"], "high", marks, share=True))
     return scales
 

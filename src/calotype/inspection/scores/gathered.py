@@ -12,7 +12,7 @@ from calotype.core.progress import Reporter
 from calotype.features import FeatureExtractor, cached_features
 from calotype.images.pixels import to_float
 from calotype.inspection.scores.drawing import Settings, reconstruct
-from calotype.inspection.scores.roles import Roles
+from calotype.inspection.scores.roles import Roles, with_classes
 from calotype.inspection.scores.subject import Subject
 
 
@@ -58,13 +58,15 @@ def gather(
 ) -> Gathered:
     """Take the features of samples uint8 `made` and `unseen`, of real pictures, and of reconstructions.
 
-    Without `settings.thorough`, features are taken of those reconstructions alone that are asked for.
+    Without `settings.thorough`, features are taken of those reconstructions alone that are asked for, or vote on the
+    class of a sample.
     """
     pictures = subject.pictures
-    redrawn = torch.cat([roles.asked, roles.unseen, roles.training, roles.held_out]).unique()
+    voters = roles.reference if with_classes(roles.kind, pictures) else roles.reference[:0]
+    redrawn = torch.cat([roles.asked, roles.unseen, roles.training, roles.held_out, voters]).unique()
     rebuilt = by_row(redrawn, reconstruct(subject.model, pictures.pixels[redrawn]))
     compared = torch.cat([roles.reference, roles.asked, roles.unseen, roles.held_out]).unique()
-    looked_at = redrawn if settings.thorough else torch.cat([roles.asked, roles.unseen]).unique()
+    looked_at = redrawn if settings.thorough else torch.cat([roles.asked, roles.unseen, voters]).unique()
 
     def seen(pixels: Tensor) -> Tensor:
         if subject.cache is not None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from calotype.evaluation import (
+    Agreement,
     Retrieval,
     class_agreement,
     estimate_frechet,
@@ -16,8 +17,8 @@ from calotype.evaluation import (
     support,
 )
 from calotype.images.dataset import PictureSet
-from calotype.inspection.scores.gathered import Gathered
-from calotype.inspection.scores.roles import gallery, numbered
+from calotype.inspection.scores.gathered import Gathered, Rows
+from calotype.inspection.scores.roles import gallery, numbered, with_classes
 
 NEIGHBOURS = 5
 LEAST_DISTANCE = 16  # pictures a side below which a distance says nothing
@@ -67,7 +68,7 @@ def fidelity(gathered: Gathered, pictures: PictureSet) -> dict[str, Any]:
         found["captions"] = _retrieved(gathered, pictures, roles.asked, gathered.made_features)
         if gathered.unseen_features is not None:
             found["held_out_captions"] = _retrieved(gathered, pictures, roles.unseen, gathered.unseen_features)
-    if roles.kind == "classes" or (roles.kind == "captions" and pictures.has_labels):
+    if with_classes(roles.kind, pictures):
         found["classes"] = _agreed(gathered, pictures)
     return found
 
@@ -97,7 +98,11 @@ def _plain(got: Retrieval, ceiling: Retrieval, num_images: int) -> dict[str, Any
 
 
 def _agreed(gathered: Gathered, pictures: PictureSet) -> dict[str, Any] | None:
-    """Whether samples lie among real pictures of the class asked for, by a vote of five neighbours."""
+    """Whether samples lie among pictures of the class asked for, by a vote of five neighbours.
+
+    Those are as the autoencoder gives them back, as for `memory`: beside sharp ones, classes of fine texture would lose
+    every blurred sample to the others, right or wrong. `among_real` is the share beside the pictures as they are.
+    """
     roles = gathered.roles
     number = {label: k for k, label in enumerate(pictures.classes)}
 
@@ -105,28 +110,30 @@ def _agreed(gathered: Gathered, pictures: PictureSet) -> dict[str, Any] | None:
         return torch.tensor([number.get(str(pictures.labels[row]), -1) for row in rows.tolist()])
 
     voters, asked, held_out = classes(roles.reference), classes(roles.asked), classes(roles.held_out)
-    shown, known = roles.reference[voters >= 0], asked >= 0
-    real, voters = gathered.real_features[shown], voters[voters >= 0]
+    shown, known, voters = roles.reference[voters >= 0], asked >= 0, voters[voters >= 0]
     if len(number) < 2 or len(voters) <= NEIGHBOURS or not known.any():
         return None
+
+    def agreement(of: tuple[Tensor, Tensor], beside: Rows, own: Tensor | None = None) -> Agreement:
+        return class_agreement(*of, beside[shown], voters, neighbours=NEIGHBOURS, own=own)
+
     # Several pictures of a caption are not independent, several of a class are.
     each, every = (1, gathered.num_images) if roles.kind == "captions" else (gathered.num_images, 1)
     repeated = known.repeat_interleave(each)
     made = gathered.made_features[::every][repeated], asked.repeat_interleave(each)[repeated]
-    got = class_agreement(*made, real, voters, neighbours=NEIGHBOURS)
+    got = agreement(made, gathered.rebuilt_features)
     rows = roles.asked[known]
     place = {row: k for k, row in enumerate(shown.tolist())}  # where pictures are few they are asked for and vote too
     itself = torch.tensor([place[row] for row in rows.tolist()]) if place.keys() >= set(rows.tolist()) else None
-    ceiling = class_agreement(
-        gathered.rebuilt_features[rows], asked[known], real, voters, neighbours=NEIGHBOURS, own=itself
-    )
+    ceiling = agreement((gathered.rebuilt_features[rows], asked[known]), gathered.rebuilt_features, itself)
     unseen = None
     if (held_out >= 0).any():
-        features = gathered.real_features[roles.held_out][held_out >= 0]
-        unseen = class_agreement(features, held_out[held_out >= 0], real, voters, neighbours=NEIGHBOURS).right.plain()
+        real = gathered.real_features[roles.held_out][held_out >= 0], held_out[held_out >= 0]
+        unseen = agreement(real, gathered.real_features).right.plain()
     shares = torch.bincount(asked[known], minlength=len(number)).double() / int(known.sum())
     return {
         "right": got.right.plain(),
+        "among_real": agreement(made, gathered.real_features).right.plain(),
         "ceiling": ceiling.right.plain(),
         "real": unseen,
         "chance": float(shares.square().sum()),

@@ -24,7 +24,7 @@ from calotype.inspection.scores.roles import Roles
 from calotype.inspection.scores.subject import Subject, denoiser_digest, opened
 from calotype.pipeline.bundle import rewrite_bundle
 
-FORMAT = 1
+FORMAT = 2  # it grows when a score comes to mean something else
 RECORD, TRIED = "evaluation.json", "evaluation-tried.json"
 PROMPTS = 512
 QUICK_REFERENCE, QUICK_COMPARED = 512, 2048  # pictures for distances, and for memory, where time is short

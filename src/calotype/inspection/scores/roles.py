@@ -80,6 +80,11 @@ def assign(
 _WORD = {"captions": "caption", "classes": "class", "nothing": "picture"}
 
 
+def with_classes(kind: Asked, pictures: PictureSet) -> bool:
+    """Whether what is asked for has a class, of which a sample may be or not."""
+    return kind == "classes" or (kind == "captions" and pictures.has_labels)
+
+
 def gallery(asked: Tensor, others: Tensor, size: int = GALLERY) -> Tensor:
     """The pictures `asked` for, first, filled up with `others` to `size`."""
     taken = set(asked.tolist())

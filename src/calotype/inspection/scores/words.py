@@ -92,8 +92,9 @@ def _fidelity(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(
             (
                 "classes",
-                f"among pictures of the class asked for: {share(one['right'])}; reconstructions "
-                f"{share(one['ceiling'])}, held-out pictures {share(one['real'])}, chance {100 * one['chance']:.0f} %",
+                f"among pictures of the class asked for, as the autoencoder gives them back: {share(one['right'])}; "
+                f"reconstructions {share(one['ceiling'])}, chance {100 * one['chance']:.0f} %; among the pictures as "
+                f"they are {share(one.get('among_real'))}, held-out pictures {share(one['real'])}",
             )
         )
     return [*lines, ("", "")] if lines else []
