@@ -58,8 +58,12 @@ def test_noise_and_velocity(reference: Reference, schedule: str) -> None:
         last = len(scheduler.alphas_cumprod) - 1
         timesteps = torch.tensor([last, last // 2, 0])
         theirs = scheduler.add_noise(x0, eps, timesteps), scheduler.get_velocity(x0, eps, timesteps)
-        assert difference(add_noise(process, x0, timesteps + 1, eps), theirs[0]) <= reference.tolerance
-        assert difference(target("v", process, x0, eps, timesteps + 1), theirs[1]) <= reference.tolerance
+        # b = sqrt(1 - alpha_bar) magnifies the last places of their table where alpha_bar is nearly 1; how many of
+        # those are wrong differs between processors.
+        last_places = 4 * torch.finfo(reference.dtype).eps / float(2 * process.noise_rate(torch.tensor(1)))
+        tolerance = max(reference.tolerance, last_places)
+        assert difference(add_noise(process, x0, timesteps + 1, eps), theirs[0]) <= tolerance
+        assert difference(target("v", process, x0, eps, timesteps + 1), theirs[1]) <= tolerance
 
 
 @pytest.mark.parametrize("schedule", WITH_SIGNAL)
