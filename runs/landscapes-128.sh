@@ -31,6 +31,7 @@ STEPS=5200
 
 "$PYTHON" -m calotype train "$DATA" --out runs/landscapes-128 --size 128 --seed "$SEED" --steps "$STEPS" \
   --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]' --set loss.rewording=0 \
-  --set loss.density=uniform --set training.optimizer.lr=4e-3 --set training.ema_halflife=22000
+  --set loss.density=uniform --set training.optimizer.lr=4e-3 --set training.ema_halflife=22000 \
+  --set vae.loss.adversarial_weight=0 --set vae.training.validate_every=1000
 
 finish landscapes-128 512 2

@@ -19,6 +19,7 @@ STEPS=4500
 
 "$PYTHON" -m calotype train openmoji --out runs/openmoji-64 --size 64 --seed "$SEED" --steps "$STEPS" \
   --set vae.steps="$VAE_STEPS" --set 'vae.network.channels=[64,128]' \
-  --set loss.density=uniform --set training.optimizer.lr=4e-3 --set training.ema_halflife=22000
+  --set loss.density=uniform --set training.optimizer.lr=4e-3 --set training.ema_halflife=22000 \
+  --set vae.loss.adversarial_weight=0 --set vae.training.validate_every=1000
 
 finish openmoji-64 192 4

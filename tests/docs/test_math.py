@@ -63,6 +63,7 @@ CITED = {
     "training.adversarial.adversarial_loss": [51],
     "training.adversarial.discriminator_loss": [51],
     "training.adversarial.balance": [51],
+    "training.adversarial.competence": [51],
     "training.ema.PowerAverages": [55],
     "training.post_hoc.exponent": [56],
     "training.post_hoc.solve": [58, 59],

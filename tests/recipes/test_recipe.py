@@ -98,6 +98,7 @@ def test_the_second_walkthrough_is_a_recipe() -> None:
 
 
 def test_a_discriminator_needs_pictures_large_enough_to_judge() -> None:
+    assert [get_recipe("calotype", size).vae.loss.adversarial_weight for size in (8, 16, 64)] == [0, 0.5, 0.5]
     asked = ["vae.loss.adversarial_weight=0.1"]
     assert get_recipe("calotype", 16).with_overrides(asked).vae.loss.adversarial_weight == 0.1
     PatchDiscriminator()(torch.zeros(1, 3, 16, 16))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from calotype.core.errors import UserError
 from calotype.latents import ConvVAE, VAEConfig
 from calotype.training import vae_objective as module
-from calotype.training.adversarial import PatchDiscriminator, adversarial_loss, balance, discriminator_loss
+from calotype.training.adversarial import PatchDiscriminator, adversarial_loss, balance, competence, discriminator_loss
 from calotype.training.vae_objective import VAELossConfig, VAEObjective, multiscale_loss
 
 IDS = torch.arange(4)
@@ -145,19 +145,30 @@ def test_without_a_discriminator_nothing_is_noted() -> None:
     assert "adversarial" not in plain.losses(0, IDS).terms
 
 
-def test_balanced_gradients_at_the_last_layer() -> None:
-    """At weight 1 the adversarial part of the decoder's last gradient is as long as the rest."""
+def test_the_decoder_listens_as_far_as_the_discriminator_can_tell() -> None:
+    """At weight 1 the adversarial part of the decoder's last gradient is 1 - L_D times as long as the rest."""
     mixed = objective(adversarial_weight=1.0)
     assert isinstance(mixed.network, ConvVAE)
+    assert mixed.auxiliary is not None
     for parameter in mixed.network.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     mixed.adversarial = True
-    terms, weight = mixed.losses(0, IDS).terms, mixed.network.last_weight
-    whole, rest = (
-        torch.autograd.grad(loss, weight, retain_graph=True)[0]
-        for loss in (terms["loss"], terms["reconstruction"] + 1e-3 * terms["kl"])
-    )
-    assert float((whole - rest).norm() / rest.norm()) == pytest.approx(1, abs=0.05)
+    told: list[float] = []
+    teacher = torch.optim.Adam(mixed.auxiliary.parameters(), lr=3e-3)
+    for step in range(30):
+        terms, weight = mixed.losses(0, IDS).terms, mixed.network.last_weight
+        plain = terms["reconstruction"] + 1e-3 * terms["kl"]
+        whole, rest = (torch.autograd.grad(loss, weight, retain_graph=True)[0] for loss in (terms["loss"], plain))
+        told.append(float(terms["discriminator"].detach()))
+        assert float((whole - rest).norm() / rest.norm()) == pytest.approx(max(0.0, 1 - told[-1]), abs=0.05), step
+        teacher.zero_grad()
+        terms["discriminator"].backward()
+        teacher.step()
+    assert told[-1] < 0.5 < 0.9 < told[0], "the trial saw one that cannot tell and one that can"
+
+
+def test_a_discriminator_that_cannot_tell_is_not_heard() -> None:
+    assert [float(competence(torch.tensor(loss))) for loss in (0.0, 0.25, 1.0, 1.5)] == [1.0, 0.75, 0.0, 0.0]
 
 
 def test_making_an_objective_draws_nothing_of_the_callers() -> None:

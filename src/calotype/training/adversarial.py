@@ -44,7 +44,7 @@ def adversarial_loss(discriminator: nn.Module, reconstructed: Tensor) -> Tensor:
 
 
 def balance(reconstruction: Tensor, adversarial: Tensor, weight: Tensor) -> Tensor:
-    """|gradient of reconstruction| / (|gradient of adversarial| + 1e-4) at `weight`, at most 1e4 (eq. 51), ().
+    """|gradient of reconstruction| / (|gradient of adversarial| + 1e-4) at `weight`, at most 1e4 (lambda, eq. 51), ().
 
     Esser et al. (2021), eq. 7: whatever the scales, both pull equally hard at the decoder's last layer.
     """
@@ -52,3 +52,11 @@ def balance(reconstruction: Tensor, adversarial: Tensor, weight: Tensor) -> Tens
         torch.autograd.grad(loss, weight, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)
     )
     return (first / (second + 1e-4)).clamp(0, LARGEST_BALANCE).detach()
+
+
+def competence(judged: Tensor) -> Tensor:
+    """max(0, 1 - discriminator_loss), (): 1 for one that is sure and right, 0 for one that cannot tell (eq. 51).
+
+    `balance` alone would magnify whatever a discriminator that cannot tell happens to ask for, and the decoder draw it.
+    """
+    return F.relu(1 - judged).detach()

@@ -121,8 +121,9 @@ class DenoiserObjective:
                 errors[name] = sum(self._error(denoiser, part) * counted for part, counted in parts) / len(ids)
         return shared_sums(errors)
 
-    def observe(self, measures: dict[str, float]) -> None:
+    def observe(self, measures: dict[str, float]) -> bool:
         """Nothing here depends on measures."""
+        return False
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -159,7 +159,7 @@ class Journal:
             if record["event"] == "segment":
                 found.append(Segment(record["start"], record.get("seconds"), record.get("end")))
             elif record["event"] == "decided":
-                found[-1] = replace(found[-1], end=record["end"])
+                found[-1] = replace(found[-1], end=record["end"], decay_from=record.get("decay_from"))
             elif record["event"] == "shortened":
                 changed = {name: record[name] for name in ("seconds", "end", "decay_from") if name in record}
                 found[-1] = replace(found[-1], **changed)

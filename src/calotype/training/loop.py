@@ -22,7 +22,7 @@ from calotype.training.guard import Guard, Verdict
 from calotype.training.journal import Journal, Segment
 from calotype.training.metrics import Metrics
 from calotype.training.objective import Objective
-from calotype.training.optimizers import lr_factor
+from calotype.training.optimizers import decay_begins, lr_factor
 from calotype.training.pace import Pace
 from calotype.training.post_hoc import save_snapshot
 from calotype.training.recovery import computed, note_rollback, tell_skipped
@@ -30,7 +30,7 @@ from calotype.training.settings import LoopConfig
 from calotype.training.signals import StopRequest
 
 FIRST_PREVIEW = 125  # steps; the next ones at 250, 500, 1000, ...
-DECIDE_BEFORE = 0.02  # share of a timed segment that lies between deciding its number of steps and the decay
+FEWEST_TIMED = 5  # steps whose pace decides how many fit into the rest
 
 
 @dataclass
@@ -153,7 +153,9 @@ class _Trainer:
             self._log()
         scoring = self._scores_at(step, segment)
         if step % config.validate_every == 0 or scoring:
-            self.objective.observe(self._measure(scoring=scoring))
+            measures = self._measure(scoring=scoring)
+            if step <= decay_begins(segment, config.optimizer) and self.objective.observe(measures):
+                self.pace = Pace(step, time.monotonic())  # what a step took before says nothing any more
             best_yet = self._is_best()
         if step >= FIRST_PREVIEW and step % FIRST_PREVIEW == 0 and (step // FIRST_PREVIEW).bit_count() == 1:
             self.run.preview(step, self.engine.ema.network, self.engine.network)
@@ -172,13 +174,18 @@ class _Trainer:
         return stopped, saving, deciding
 
     def decide(self, segment: Segment) -> None:
-        """Write down, once, how many steps, and scores, fit into the rest of a timed segment at the rate of late."""
+        """Write down, once, how many steps, and scores, fit into the rest of a timed segment at the rate of late.
+
+        The learning rate falls from this very step, however fast the steps before it were: so a replay of them, which
+        knows the end from the start, takes them alike.
+        """
         assert segment.seconds is not None
         left = max(0.0, segment.seconds - self.elapsed() + self.segment_began - self.score_seconds)
         per_step = 1 / max(self.pace.late_rate(self.step, time.monotonic()), 1e-9)
         per_step += self.score_seconds / (self.config.score_every or math.inf)
         end = self.step + max(1, round(left / per_step))
-        self.run.journal.add("decided", stage=self.objective.stage, end=end, rate=round(self.rate(), 1))
+        facts = {"end": end, "decay_from": self.step, "rate": round(self.rate(), 1)}
+        self.run.journal.add("decided", stage=self.objective.stage, **facts)
 
     def elapsed(self) -> float:
         """Seconds spent in this stage, over all the processes that worked on it one after another."""
@@ -296,10 +303,9 @@ class _Trainer:
             save_snapshot(self.run.folder, self.step, averages, self.config.post_hoc)
 
     def _length_due(self, segment: Segment) -> bool:
-        if segment.end is not None or segment.seconds is None:
+        if segment.end is not None or segment.seconds is None or self.step - self.pace.begun < FEWEST_TIMED:
             return False
-        share = self.config.optimizer.plateau_share - DECIDE_BEFORE
-        return self.elapsed() - self.segment_began >= share * segment.seconds
+        return self.elapsed() - self.segment_began >= self.config.optimizer.plateau_share * segment.seconds
 
     def _show(self, segment: Segment) -> None:
         now = time.monotonic()

@@ -56,8 +56,8 @@ class Objective(Protocol):
         """
         ...
 
-    def observe(self, measures: dict[str, float]) -> None:
-        """Take note of a regular validation, before the next step."""
+    def observe(self, measures: dict[str, float]) -> bool:
+        """Take note of a regular validation while the rate is at its height; True where steps cost more from here."""
         ...
 
     def state(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ class Pace:
     """Rates of steps over windows of ten seconds, compared with the best one so far."""
 
     def __init__(self, step: int, now: float) -> None:
+        self.begun = step
         self._mark = (step, now)
         self._marks = [self._mark]
         self._best = 0.0

@@ -16,7 +16,7 @@ from calotype.core.random import normal
 from calotype.features import check_feature_maps, load_feature_maps, perceptual_distance
 from calotype.images.similarity import psnr, ssim
 from calotype.latents import ConvVAE, FirstStage, kl_divergence, reparameterize
-from calotype.training.adversarial import PatchDiscriminator, adversarial_loss, balance, discriminator_loss
+from calotype.training.adversarial import PatchDiscriminator, adversarial_loss, balance, competence, discriminator_loss
 from calotype.training.augment import AugmentConfig, augment
 from calotype.training.checkpoint import Best
 from calotype.training.objective import Losses, shared_sums
@@ -28,7 +28,7 @@ class VAELossConfig(Config):
     The KL's weight grows over `kl_warmup` steps (eq. 48). `multiscale_weight`: L2 and L1 again on smaller pictures
     (eq. 49). `perceptual_weight`: distance in the maps of the network `perceptual` (eq. 50). `adversarial_weight`: a
     discriminator of patches (eq. 51) that joins when a validation finds held-out L1 improved by less than the share
-    `adversarial_plateau` since the one before.
+    `adversarial_plateau` since the one before, unless the learning rate already falls.
     """
 
     l1_weight: float = Field(0.25, ge=0)
@@ -124,14 +124,15 @@ class VAEObjective:
     def _with_adversary(self, terms: dict[str, Tensor], images: Tensor, reconstructed: Tensor) -> dict[str, Tensor]:
         assert self.auxiliary is not None
         assert isinstance(self.network, ConvVAE)
+        judged = discriminator_loss(self.auxiliary, images, reconstructed)
         adversarial = adversarial_loss(self.auxiliary, reconstructed)
-        pull = balance(terms["loss"], adversarial, self.network.last_weight)
+        pull = balance(terms["loss"], adversarial, self.network.last_weight) * competence(judged)
         return {
             **terms,
             "loss": terms["loss"] + self.config.adversarial_weight * pull * adversarial,
             "adversarial": adversarial,
             "balance": pull,
-            "discriminator": discriminator_loss(self.auxiliary, images, reconstructed),
+            "discriminator": judged,
         }
 
     @torch.no_grad()
@@ -148,11 +149,13 @@ class VAEObjective:
         means = (sums / len(self.held_out_ids)).tolist()
         return shared_sums(dict(zip(("held_out_psnr", "held_out_ssim", "held_out_l1"), means, strict=True)))
 
-    def observe(self, measures: dict[str, float]) -> None:
-        """The discriminator joins when held-out L1 has hardly improved since the last time."""
+    def observe(self, measures: dict[str, float]) -> bool:
+        """The discriminator joins, which is told, when held-out L1 has hardly improved since the last time."""
         before, self.last_l1 = self.last_l1, measures["held_out_l1"]
-        if self.auxiliary is not None and before is not None:
-            self.adversarial |= before - self.last_l1 < self.config.adversarial_plateau * before
+        if self.auxiliary is None or self.adversarial or before is None:
+            return False
+        self.adversarial = before - self.last_l1 < self.config.adversarial_plateau * before
+        return self.adversarial
 
     def state(self) -> dict[str, Any]:
         """What `observe` has decided, for a checkpoint."""
