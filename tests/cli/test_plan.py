@@ -44,6 +44,11 @@ def test_a_plan_is_one_screen_and_leaves_nothing(
     table = lines[header : lines.index("", header)]
     parts = ["pictures", "vae", "validation", "preview", "checkpoint", "latents", "denoiser"]
     assert [line.split()[0] for line in table[1:]] == [*parts, *parts[2:5], "end"]
+    in_all = {line.split()[0]: line for line in table[1:]}
+    assert ": at most " in in_all["vae"], "its discriminator is counted from the first step"
+    assert "at most" not in in_all["denoiser"]
+    timed = plan._plain(found | {"budget": "--minutes 3"})
+    assert [line.split()[0] for line in timed if "at least" in line] == ["vae"]
     for heading in ("memory", "in the whole run"):
         column = table[0].index(heading)
         assert all(line[column - 2 : column].strip() == "" for line in table)

@@ -42,6 +42,7 @@ from tests.pipeline.origins import with_vae
 CPU = torch.device("cpu")
 SETTINGS = [*QUICK, "training.validate_every=3", "training.checkpoint_seconds=1000"]
 SETTINGS += ["training.post_hoc={base: 2, every: 1}", "vae.gate=warn", "sampling.num_steps=4"]
+SETTINGS += ["vae.loss.adversarial_plateau=0.99", "vae.training.validate_every=1"]  # its discriminator joins at step 2
 COST = StageCost(
     parameters=10,
     batch_size=8,

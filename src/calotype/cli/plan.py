@@ -113,7 +113,10 @@ def _rows(found: Mapping[str, Any]) -> list[Row]:
     for name, stage in found["stages"].items():
         if name == "denoiser":
             add("latents", f"{rates['pictures_encoded']:,.0f} pictures/s", "latents", duration(seconds["latents"]))
-        done = f"{stage['steps']:,} steps, {stage['epochs']:,.3g} epochs: {duration(stage['seconds'])}"
+        few, long = ("at least ", "") if found["budget"].startswith("--minutes") else ("", "at most ")
+        if not stage["discriminator"]:  # which joins later than here: before, steps are faster
+            few = long = ""
+        done = f"{few}{stage['steps']:,} steps, {stage['epochs']:,.3g} epochs: {long}{duration(stage['seconds'])}"
         speed = f"{stage['steps_per_second']:,.3g} steps/s, {stage['pictures_per_second']:,.0f} pictures/s"
         add(name, speed, name, done)
         add("  validation", duration(stage["validation_seconds"]), "", f"{stage['validations']:,} times")

@@ -17,8 +17,8 @@ class OptimizerConfig(Config):
     """AdamW (Loshchilov & Hutter 2019), or Muon on convolutions (rate `muon_lr`) and AdamW on the rest.
 
     The learning rate warms up over `warmup` steps, stays, and decays to zero over the last `decay_share` of the steps
-    (1: all of them; "none": never): nothing before the decay depends on the length of the run, so the length may be
-    decided on the way.
+    (1: all of them; "none": never), or of the time where time is what was given: nothing before the decay depends on
+    the length of the run, so the length may be decided on the way.
     """
 
     name: Literal["adamw", "muon"] = "adamw"

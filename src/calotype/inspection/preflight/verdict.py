@@ -138,6 +138,7 @@ def _told(rehearsal: Rehearsal, parts: Parts, name: str, stage: StageForecast) -
         "checkpoint_seconds": round(cost.save[0], 3),
         "checkpoint_bytes": cost.save[1],
         "snapshot_bytes": cost.snapshot[1],
+        "discriminator": name == "vae" and rehearsal.recipe.vae.loss.adversarial_weight > 0,
     }
 
 
