@@ -19,6 +19,7 @@ from tests import ranks
 from tests.pipeline.conftest import QUICK, paint
 
 SPREAD = ["vae.training.sharding=fsdp", "training.sharding=fsdp", "vae.training.optimizer.name=adamw"]
+SPREAD += ["vae.loss.adversarial_weight=0"]
 
 
 def whole_run(folder: Path) -> None:

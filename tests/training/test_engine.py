@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,15 @@ def test_fewer_minutes_shorten_a_segment_whose_length_is_open(tmp_path: Path) ->
     journal.add("decided", stage="denoiser", end=500, rate=1.0)
     with pytest.raises(UserError, match="too far on"):
         journal.shorten(Budget(minutes=39), 100, 300.0, 0.4)
+
+
+def test_what_cannot_be_spread_over_processes_is_told_with_all_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calotype.training.engine.distributed.world_size", lambda: 2)
+    both = vae_objective(adversarial_weight=0.5)
+    config = LoopConfig(sharding="fsdp", optimizer=OptimizerConfig(name="muon"))
+    mends = "--set vae.training.optimizer.name=adamw --set vae.loss.adversarial_weight=0"
+    mends += ", or --set vae.training.sharding=ddp"
+    with pytest.raises(UserError, match="takes AdamW, no discriminator and no fp16: " + re.escape(mends) + "$"):
+        Engine(both, config)
+    with pytest.raises(UserError, match=r"no fp16: --set training.precision=bf16, or --set training.sharding=ddp$"):
+        Engine(denoiser_objective(), LoopConfig(sharding="fsdp", precision="fp16"))

@@ -15,7 +15,7 @@ from calotype.training.objective import Losses, Objective
 from calotype.training.optimizers import build_optimizers, set_lr
 from calotype.training.parallel import Together, gathered, like, local, spread, whole
 from calotype.training.precision import Arithmetic
-from calotype.training.settings import LoopConfig
+from calotype.training.settings import LoopConfig, stage_setting
 
 AUXILIARY_RATE = 0.25  # of the network's AdamW rate: stable in a short trial, not tuned
 NOISE_BINS = 8  # of the noise angle (eq. 54), equally wide
@@ -195,10 +195,16 @@ class Engine:
         ]
 
     def _refuse_unspreadable(self) -> None:
-        if self.config.optimizer.name == "muon" or self.auxiliary is not None or self.arithmetic.name == "fp16":
+        stage = stage_setting(self.objective.stage)
+        mends = {
+            f"--set {stage}.optimizer.name=adamw": self.config.optimizer.name == "muon",
+            "--set vae.loss.adversarial_weight=0": self.auxiliary is not None,
+            f"--set {stage}.precision=bf16": self.arithmetic.name == "fp16",
+        }
+        if any(mends.values()):
             raise UserError(
                 "a network spread over processes takes AdamW, no discriminator and no fp16",
-                "--set training.optimizer.name=adamw, or --set training.sharding=ddp",
+                f"{' '.join(mend for mend, wanted in mends.items() if wanted)}, or --set {stage}.sharding=ddp",
             )
 
     def _optimizer_tensors(self) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from calotype.core import distributed
 from calotype.core.errors import UserError
 from calotype.training.engine import NOISE_BINS, Engine, Outcome
 from calotype.training.guard import MOST_ROLLBACKS, MOST_SKIPPED
+from calotype.training.settings import stage_setting
 
 if TYPE_CHECKING:
     from calotype.training.loop import StageRun
@@ -75,8 +76,3 @@ def note_rollback(run: StageRun, stage: str, at: int, to: int, reason: str) -> N
     run.reporter.warn(
         f"the {stage} diverged at step {at + 1}, {reason}: back to step {to}, at a quarter of the rate from there"
     )
-
-
-def stage_setting(stage: str) -> str:
-    """Where a stage's training is in a recipe."""
-    return "training" if stage == "denoiser" else f"{stage}.training"

@@ -57,3 +57,8 @@ def check_decay(name: str, config: LoopConfig, *, timed: bool) -> None:
             f"{name}.optimizer.decay_share {share:g} needs a number of steps: how many fit into --minutes shows later",
             f"give --steps, or a share of at most {MOST_TIMED_DECAY:g}",
         )
+
+
+def stage_setting(stage: str) -> str:
+    """Where a stage's training is in a recipe."""
+    return "training" if stage == "denoiser" else f"{stage}.training"

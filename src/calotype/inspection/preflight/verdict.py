@@ -16,8 +16,7 @@ from calotype.latents.cache import MEMORY
 from calotype.pipeline.denoiser_stage import LEAST_SHARE
 from calotype.pipeline.gate import WORTH_FEATURES
 from calotype.training.journal import Budget
-from calotype.training.recovery import stage_setting
-from calotype.training.settings import LoopConfig
+from calotype.training.settings import LoopConfig, stage_setting
 
 LEFT_LYING = 1.1  # on a CPU a long run holds up to a tenth more than a few steps do: memory comes back in pieces
 ROW_BYTES = 1_000  # of memory for a picture's name, caption and digest
