@@ -25,7 +25,7 @@ _HOW_TO_READ = (
 OPTIONAL = {  # terms that a run may have; a panel without values is left out
     "multiscale": ("Loss on smaller pictures", True),
     "perceptual": ("Perceptual loss", True),
-    "adversarial": ("What the discriminator thinks of the decoder", False),
+    "adversarial": ("The discriminator's judgement against the decoder", False),
     "discriminator": ("The discriminator's own loss", False),
     "balance": ("Weight of the discriminator's gradient", True),
 }
