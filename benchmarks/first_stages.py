@@ -45,18 +45,15 @@ from calotype.training.vae_objective import VAEObjective
 
 ADAMW = ["training.optimizer.name=adamw", "training.optimizer.lr=1e-3"]
 PIXELS = ["loss.l1_weight=0"]
+ALONE = ["loss.adversarial_weight=0"]  # no discriminator
 VARIANTS: dict[str, list[str]] = {
-    "plain: AutoencoderKL layout, L2 + KL, AdamW": ["network.family=diffusers", *PIXELS, *ADAMW],
-    "the same layout, L2 + L1 + KL, Muon": ["network.family=diffusers"],
-    "fast layout, L2 + KL, AdamW": [*PIXELS, *ADAMW],
-    "fast layout, L2 + L1 + KL, Muon (default)": [],
-    "default + multi-scale .5": ["loss.multiscale_weight=0.5"],
-    "default + perceptual .1": ["loss.perceptual_weight=0.1"],
-    "default + adversarial .1 from step 400": [
-        "loss.adversarial_weight=0.1",
-        "loss.adversarial_plateau=0.9",
-        "training.validate_every=200",
-    ],
+    "plain: AutoencoderKL layout, L2 + KL, AdamW": ["network.family=diffusers", *PIXELS, *ADAMW, *ALONE],
+    "the same layout, L2 + L1 + KL, Muon": ["network.family=diffusers", *ALONE],
+    "fast layout, L2 + KL, AdamW": [*PIXELS, *ADAMW, *ALONE],
+    "fast layout, L2 + L1 + KL, Muon": ALONE,
+    "the same + multi-scale .5": ["loss.multiscale_weight=0.5", *ALONE],
+    "the same + perceptual .1": ["loss.perceptual_weight=0.1", *ALONE],
+    "default: the same + adversarial .5": [],
     "default, f4": ["network.patch=2"],
     "default, 8 channels": ["network.latent_channels=8"],
 }
