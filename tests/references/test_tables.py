@@ -1,7 +1,10 @@
 """Schedules, the forward process and v against diffusers', each side from its own formulas."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from calotype.process import VariancePreserving, add_noise, posterior, target
 from tests.references.reference import SCHEDULES, Reference, difference, fresh_noise, start
@@ -48,6 +51,13 @@ def test_log_snr(double: Reference, schedule: str) -> None:
         torch.testing.assert_close(ours, torch.as_tensor(theirs), rtol=1e-9, atol=1e-9)
 
 
+def exact_table(name: str, settings: dict[str, Any]) -> Tensor:
+    """Their alpha_bar in double precision, (T,)."""
+    with pytest.MonkeyPatch.context() as patch:
+        table: Tensor = Reference("double").double(patch).scheduler(name, **settings).alphas_cumprod
+    return table
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_noise_and_velocity(reference: Reference, schedule: str) -> None:
     """Rows at the noisiest level, in the middle and at the least noisy one."""
@@ -55,15 +65,15 @@ def test_noise_and_velocity(reference: Reference, schedule: str) -> None:
     x0, eps = start(), fresh_noise(1)[0]
     for name in ("DDPMScheduler", "DDIMScheduler"):
         scheduler = reference.scheduler(name, **settings)
+        if schedule == "cosine-zero":
+            # Their rescaling takes float32 square roots, of which some processors round a fifth wrongly; at the clean
+            # end, where b is .0064, that is more than the tolerance. So: their table in double precision, rounded once.
+            scheduler.alphas_cumprod = exact_table(name, settings).to(reference.dtype)
         last = len(scheduler.alphas_cumprod) - 1
         timesteps = torch.tensor([last, last // 2, 0])
         theirs = scheduler.add_noise(x0, eps, timesteps), scheduler.get_velocity(x0, eps, timesteps)
-        # b = sqrt(1 - alpha_bar) magnifies the last places of their table where alpha_bar is nearly 1; how many of
-        # those are wrong differs between processors.
-        last_places = 4 * torch.finfo(reference.dtype).eps / float(2 * process.noise_rate(torch.tensor(1)))
-        tolerance = max(reference.tolerance, last_places)
-        assert difference(add_noise(process, x0, timesteps + 1, eps), theirs[0]) <= tolerance
-        assert difference(target("v", process, x0, eps, timesteps + 1), theirs[1]) <= tolerance
+        assert difference(add_noise(process, x0, timesteps + 1, eps), theirs[0]) <= reference.tolerance
+        assert difference(target("v", process, x0, eps, timesteps + 1), theirs[1]) <= reference.tolerance
 
 
 @pytest.mark.parametrize("schedule", WITH_SIGNAL)

@@ -113,9 +113,9 @@ def _rows(found: Mapping[str, Any]) -> list[Row]:
     for name, stage in found["stages"].items():
         if name == "denoiser":
             add("latents", f"{rates['pictures_encoded']:,.0f} pictures/s", "latents", duration(seconds["latents"]))
-        few, long = ("at least ", "") if found["budget"].startswith("--minutes") else ("", "at most ")
-        if not stage["discriminator"]:  # which joins later than here: before, steps are faster
-            few = long = ""
+        # Its discriminator joins later than here; until then steps are faster.
+        timed, sooner = found["budget"].startswith("--minutes"), stage["discriminator"]
+        few, long = "at least " * (sooner and timed), "at most " * (sooner and not timed)
         done = f"{few}{stage['steps']:,} steps, {stage['epochs']:,.3g} epochs: {long}{duration(stage['seconds'])}"
         speed = f"{stage['steps_per_second']:,.3g} steps/s, {stage['pictures_per_second']:,.0f} pictures/s"
         add(name, speed, name, done)

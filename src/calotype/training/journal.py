@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ class Segment:
     seconds: float | None
     end: int | None
     decay_from: int | None = None
+
+    def decay_begins(self, decay_share: float) -> float:
+        """The step from which the rate falls: decided, or where that share of the steps is left; before that, never."""
+        if self.end is None:
+            return math.inf
+        return self.end - decay_share * (self.end - self.start) if self.decay_from is None else self.decay_from
 
 
 class Journal:
@@ -112,9 +119,9 @@ class Journal:
             segment = segments[-1]
             facts["stage"] = "denoiser"
             if budget.steps is not None and segment.end is not None:
-                begins = _decay_begins(Segment(segment.start, None, budget.steps), decay_share)
+                begins = round(Segment(segment.start, None, budget.steps).decay_begins(decay_share))
                 facts |= {"end": budget.steps, "decay_from": max(step, begins)}
-                possible = step < budget.steps and step <= _decay_begins(segment, decay_share)
+                possible = step < budget.steps and step <= round(segment.decay_begins(decay_share))
             elif budget.minutes is not None and segment.end is None and segment.seconds is not None:
                 facts["seconds"] = round(segment.seconds - 60 * (old.amount - budget.minutes), 1)
                 possible = facts["seconds"] > spent
@@ -164,11 +171,6 @@ class Journal:
                 changed = {name: record[name] for name in ("seconds", "end", "decay_from") if name in record}
                 found[-1] = replace(found[-1], **changed)
         return found
-
-
-def _decay_begins(segment: Segment, decay_share: float) -> int:
-    assert segment.end is not None
-    return segment.end - round(decay_share * (segment.end - segment.start))
 
 
 _FACTS = {  # what each event says at least

@@ -22,7 +22,7 @@ from calotype.training.guard import Guard, Verdict
 from calotype.training.journal import Journal, Segment
 from calotype.training.metrics import Metrics
 from calotype.training.objective import Objective
-from calotype.training.optimizers import decay_begins, lr_factor
+from calotype.training.optimizers import lr_factor
 from calotype.training.pace import Pace
 from calotype.training.post_hoc import save_snapshot
 from calotype.training.recovery import computed, note_rollback, tell_skipped
@@ -153,8 +153,8 @@ class _Trainer:
             self._log()
         scoring = self._scores_at(step, segment)
         if step % config.validate_every == 0 or scoring:
-            measures = self._measure(scoring=scoring)
-            if step <= decay_begins(segment, config.optimizer) and self.objective.observe(measures):
+            measures, decay_share = self._measure(scoring=scoring), 1 - config.optimizer.plateau_share
+            if step <= segment.decay_begins(decay_share) and self.objective.observe(measures):
                 self.pace = Pace(step, time.monotonic())  # what a step took before says nothing any more
             best_yet = self._is_best()
         if step >= FIRST_PREVIEW and step % FIRST_PREVIEW == 0 and (step // FIRST_PREVIEW).bit_count() == 1:

@@ -59,17 +59,8 @@ def lr_factor(step: int, segment: Segment, config: OptimizerConfig) -> float:
     warm = min(1.0, (step - segment.start + 1) / config.warmup)
     if segment.end is None or config.decay == "none":
         return warm
-    left = min(1.0, (segment.end - step) / max(1.0, segment.end - decay_begins(segment, config)))
+    left = min(1.0, (segment.end - step) / max(1.0, segment.end - segment.decay_begins(config.decay_share)))
     return warm * (left if config.decay == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
-
-
-def decay_begins(segment: Segment, config: OptimizerConfig) -> float:
-    """The step from which the rate falls, as far as that is decided; without a decay, and until then, infinity."""
-    if segment.end is None or config.decay == "none":
-        return math.inf
-    if segment.decay_from is not None:
-        return segment.decay_from
-    return segment.end - config.decay_share * (segment.end - segment.start)
 
 
 def set_lr(optimizers: list[optim.Optimizer], factor: float) -> float:
