@@ -11,7 +11,7 @@ from calotype.training.vae_objective import VAELossConfig
 
 
 def calotype(size: int) -> Recipe:
-    """VAE of factor 8 to 4 channels, then sharpened; U-Net of two levels, v, cosine schedule, cleaner levels more often."""
+    """VAE of factor 8 to 4 channels, then sharpened; U-Net of two levels, v, cosine, cleaner levels more often."""
     return Recipe(
         name="calotype",
         size=size,
