@@ -52,10 +52,11 @@ def test_what_they_scored_is_what_is_asked_of_them() -> None:
     assert emoji["gallery"] == 512
     assert (emoji["prompts"], emoji["images_per_prompt"]) == (192, 4)
     assert emoji["top5"]["value"] >= 0.9 * emoji["ceiling5"]["value"]
-    classes = load("landscapes-128", "cpu").facts["scores"]["fidelity"]["classes"]
-    assert (
-        classes["right"]["value"] >= classes["ceiling"]["value"]
-    )  # what the autoencoder blurs is seen as another class
+    scores = load("landscapes-128", "cpu").facts["scores"]
+    classes = scores["fidelity"]["classes"]
+    # What the autoencoder blurs is seen as another class.
+    assert classes["right"]["value"] >= max(0.85, classes["ceiling"]["value"])
+    assert scores["memorization"]["verdict"] == "new"
 
 
 def test_it_draws_the_first_row_of_its_sheet(model: Pipeline) -> None:
